@@ -53,11 +53,11 @@ enum Command {
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
-    let device = device(&cli.device)?.autodiff();
+    let device = || Ok::<Device, anyhow::Error>(device(&cli.device)?.autodiff());
     match &cli.command {
-        Command::Text(args) => text::run(args, &device),
-        Command::Encoder(args) => encoder::run(args, &device),
-        Command::Decoder(args) => decoder::run(args, &device),
+        Command::Text(args) => text::run(args, &device()?),
+        Command::Encoder(args) => encoder::run(args, &device()?),
+        Command::Decoder(args) => decoder::run(args, &device()?),
         Command::Bundle(args) => bundle::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Vqa(args) => vqa::run(args),

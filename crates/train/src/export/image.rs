@@ -10,7 +10,7 @@ use pb::tensor_proto::DataType;
 use super::builder::{Attr, Builder, Dim, Storage};
 use super::transformer::normalize;
 use super::values;
-use crate::model::{GRID_CHANNELS, GRID_SIDE, ImageHead};
+use crate::model::{GRID_CHANNELS, GRID_SIDE, ImageHead, SCORE_SCALE};
 
 /// Name of the backbone's input and of the tensor where its frozen part ends.
 const BACKBONE_INPUT: &str = "image";
@@ -79,7 +79,9 @@ pub fn image_encoder(backbone: &[u8], head: &ImageHead, n_pool: usize) -> Result
     let grid = b.node("Transpose", &[&grid], vec![("perm", Attr::Ints(vec![0, 2, 1]))]);
     let cells = linear(&mut b, "expand", &head.expand, &grid)?;
     let cells = b.node("Relu", &[&cells], vec![]);
-    let scores = linear(&mut b, "score", &head.score, &cells)?;
+    let mut score = Weights::of(&head.score)?;
+    score.weight.iter_mut().chain(&mut score.bias).for_each(|x| *x *= SCORE_SCALE as f32);
+    let scores = stored_linear(&mut b, "score", &score, &cells)?;
     let weights = b.node("Softmax", &[&scores], vec![("axis", Attr::Int(1))]); // (1, 49, heads)
     let d_expand = head.expand.weight.dims()[1];
     let split = b.ints(&[0, n, n_pool as i64, (d_expand / n_pool) as i64]);

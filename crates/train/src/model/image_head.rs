@@ -47,6 +47,10 @@ pub struct ImageHead {
     n_pool: usize,
 }
 
+/// What the pooling scores are multiplied by. Adam moves every weight by about the learning rate a step, and the sum
+/// over 1280 channels would make the attention peaky, and overfit, long before the projection has learned.
+pub const SCORE_SCALE: f64 = 0.1;
+
 /// What the head makes of a batch of grids.
 #[cfg(test)]
 pub struct HeadOutput {
@@ -104,7 +108,8 @@ impl ImageHead {
     fn pool(&self, grid: Tensor<3>) -> (Tensor<2>, Tensor<3>, Tensor<3>) {
         let [b, n, _] = grid.dims();
         let cells = relu(self.expand.forward(grid)); // (B, 49, E)
-        let weights = softmax(self.score.forward(cells.clone()), 1); // (B, 49, heads)
+        let scores = self.score.forward(cells.clone()).mul_scalar(SCORE_SCALE);
+        let weights = softmax(scores, 1); // (B, 49, heads)
         let c = cells.dims()[2];
         let split = cells.clone().reshape([b, n, self.n_pool, c / self.n_pool]);
         let pooled = (split * weights.clone().unsqueeze_dim(3)).sum_dim(1).reshape([b, 1, c]);

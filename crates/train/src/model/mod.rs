@@ -8,7 +8,7 @@ mod text_encoder;
 mod transformer;
 
 pub use decoder::{Decoder, DecoderConfig};
-pub use image_head::{GRID_CHANNELS, GRID_SIDE, ImageHead, ImageHeadConfig};
+pub use image_head::{GRID_CHANNELS, GRID_SIDE, ImageHead, ImageHeadConfig, SCORE_SCALE};
 pub use text_encoder::{TextEncoder, TextEncoderConfig};
 pub use transformer::Block;
 
