@@ -35,14 +35,18 @@ impl OnnxError {
 /// Parses an ONNX file and checks it against the limits of this module.
 ///
 /// # Errors
-/// When the bytes are too many, no protobuf, hold no graph, refer to other files, or declare more
-/// nodes, tensors or elements than the limits.
+/// When the bytes are too many, no protobuf, hold no graph or operator set, refer to other files, or
+/// declare more nodes, tensors or elements than the limits.
 pub fn parse(bytes: &[u8]) -> Result<pb::ModelProto, OnnxError> {
     if bytes.len() > MAX_FILE_BYTES {
         return Err(OnnxError::new(format!("{} bytes exceed the limit of {MAX_FILE_BYTES}", bytes.len())));
     }
     let model = pb::ModelProto::decode(bytes).map_err(|e| OnnxError::new(format!("no ONNX file: {e}")))?;
     let graph = model.graph.as_ref().ok_or_else(|| OnnxError::new("no ONNX file: it holds no graph"))?;
+    // Also what a file looks like whose end is missing.
+    if !model.opset_import.iter().any(|set| set.domain.is_empty() || set.domain == "ai.onnx") {
+        return Err(OnnxError::new("it names no operator set"));
+    }
     check_limits(graph)?;
     Ok(model)
 }
