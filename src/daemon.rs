@@ -49,11 +49,8 @@ pub fn run(config: &Config, eyes: Eyes, shutdown: &Shutdown) -> anyhow::Result<(
     let health = Arc::new(Health::new(config.cameras.len(), sd_notify::watchdog_enabled()));
     let inbox = Arc::new(Inbox::new(config.cameras.len()));
     let (publications_tx, publications) = mpsc::channel(PUBLICATIONS_MAX);
-    let producer = Producer {
-        bundle: eyes.bundle_id,
-        engine: config.engine.clone(),
-        device: config.device.to_string(),
-    };
+    let producer =
+        Producer { bundle: eyes.bundle_id, engine: config.engine.clone(), device: config.device.to_string() };
 
     let inference = {
         let (health, inbox) = (Arc::clone(&health), Arc::clone(&inbox));

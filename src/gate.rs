@@ -103,7 +103,8 @@ impl Gate {
             return true;
         }
         let thumbnail = Thumbnail::of(image);
-        let same = self.encoded.as_ref().is_some_and(|last| last.change(&thumbnail) < self.config.pixel_change);
+        let same =
+            self.encoded.as_ref().is_some_and(|last| last.change(&thumbnail) < self.config.pixel_change);
         if same && !self.is_refresh_due(taken) {
             return false;
         }

@@ -94,12 +94,7 @@ pub(super) fn ask(path: &Path, question: Question, bundle: &BundleArgs, json: bo
 }
 
 /// The labels, best first.
-pub(super) fn label(
-    path: &Path,
-    labels: &[String],
-    bundle: &BundleArgs,
-    json: bool,
-) -> Result<(), Failure> {
+pub(super) fn label(path: &Path, labels: &[String], bundle: &BundleArgs, json: bool) -> Result<(), Failure> {
     let labels: Vec<String> = labels.iter().map(|label| label.trim().to_owned()).collect();
     let mut models = load(bundle)?.models;
     let mut seen = see(&mut models, path)?;

@@ -4,9 +4,9 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 /// Names the bundle of every command that is not told one.
-pub const BUNDLE_VARIABLE: &str = "CAPTIOND_BUNDLE";
+const BUNDLE_VARIABLE: &str = "CAPTIOND_BUNDLE";
 /// Sets what is logged, unless `--log` does.
-pub const LOG_VARIABLE: &str = "CAPTIOND_LOG";
+const LOG_VARIABLE: &str = "CAPTIOND_LOG";
 
 const INSTALLED: &str = "/usr/share/captiond/models/lite";
 const IN_WORKSPACE: &str = "models/lite";

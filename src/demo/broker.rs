@@ -218,7 +218,9 @@ async fn serve_client(mut socket: TcpStream, hub: &Hub) -> Result<(), SessionErr
     let ended = session.run(assigned).await;
     hub.leave(id);
     // Only an orderly DISCONNECT takes the will back.
-    if !matches!(ended, Ok(())) && let Some(will) = will {
+    if !matches!(ended, Ok(()))
+        && let Some(will) = will
+    {
         hub.publish(will);
     }
     ended
@@ -361,9 +363,15 @@ mod tests {
 
     #[test]
     fn matches_as_the_standard_says() {
-        for (topic, filter) in
-            [("a/b", "a/b"), ("a/b", "a/+"), ("a/b", "#"), ("a", "a/#"), ("a/b/c", "a/#"), ("ü", "+"), ("/a", "+/a")]
-        {
+        for (topic, filter) in [
+            ("a/b", "a/b"),
+            ("a/b", "a/+"),
+            ("a/b", "#"),
+            ("a", "a/#"),
+            ("a/b/c", "a/#"),
+            ("ü", "+"),
+            ("/a", "+/a"),
+        ] {
             assert!(matches(topic, filter), "{topic} {filter}");
         }
         for (topic, filter) in

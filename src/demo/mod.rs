@@ -81,28 +81,43 @@ pub fn run(
     runtime.block_on(viewer).map_err(|_| anyhow!("the viewer panicked"))?
 }
 
-/// Writes one line per caption that comes from the broker, until shutdown.
+/// Shows captions; when that ends, for whatever reason, so does the daemon.
 async fn view(
     mqtt: MqttConfig,
     count: Option<u64>,
     shutdown: Shutdown,
+    captions: impl Write,
+    ready: oneshot::Sender<()>,
+) -> anyhow::Result<()> {
+    let outcome = show(&mqtt, count, &shutdown, captions, ready).await;
+    shutdown.request();
+    outcome
+}
+
+/// Writes one line per caption that comes from the broker, until shutdown.
+async fn show(
+    mqtt: &MqttConfig,
+    count: Option<u64>,
+    shutdown: &Shutdown,
     mut captions: impl Write,
     ready: oneshot::Sender<()>,
 ) -> anyhow::Result<()> {
     let topics = Topics::new(&mqtt.base_topic);
-    let (client, mut eventloop) = client::client(&mqtt, "captiond-viewer", None);
+    let (client, mut eventloop) = client::client(mqtt, "captiond-viewer", None);
     client.subscribe(topics.caption(CAMERA)).await?;
     let (mut ready, mut shown) = (Some(ready), 0);
-    let outcome = loop {
+    loop {
         let event = tokio::select! {
             event = eventloop.poll() => event,
-            () = shutdown.requested() => break Ok(()),
+            () = shutdown.requested() => return Ok(()),
         };
         let message = match event.context("watch the broker of the demonstration")? {
             Event::Message(message) => message,
             Event::Subscribed => {
-                // Nobody waits only when the demonstration is over.
-                drop(ready.take().map(|ready| ready.send(())));
+                // The demonstration is over when nobody waits.
+                if ready.take().is_some_and(|ready| ready.send(()).is_err()) {
+                    return Ok(());
+                }
                 continue;
             }
             _ => continue,
@@ -110,13 +125,11 @@ async fn view(
         let payload: CaptionPayload = serde_json::from_slice(&message.payload).context("read a caption")?;
         match writeln!(captions, "{}  {}", payload.camera, payload.caption).and_then(|()| captions.flush()) {
             Ok(()) => shown += 1,
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => break Ok(()),
-            Err(e) => break Err(e).context("write a caption"),
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            Err(e) => return Err(e).context("write a caption"),
         }
         if Some(shown) == count {
-            break Ok(());
+            return Ok(());
         }
-    };
-    shutdown.request();
-    outcome
+    }
 }

@@ -54,14 +54,26 @@ pub(super) enum Said {
 /// What is said to it.
 #[derive(Debug)]
 pub(super) enum Say {
-    ConnectOk { assigned: Option<String> },
-    Publish { message: Message, qos: u8, id: u16 },
+    ConnectOk {
+        assigned: Option<String>,
+    },
+    Publish {
+        message: Message,
+        qos: u8,
+        id: u16,
+    },
     Received(u16),
     Receive(u16),
     Complete(u16),
     /// The granted quality of each filter; none where it was refused.
-    Subscribed { id: u16, granted: Vec<Option<u8>> },
-    Unsubscribed { id: u16, n: usize },
+    Subscribed {
+        id: u16,
+        granted: Vec<Option<u8>>,
+    },
+    Unsubscribed {
+        id: u16,
+        n: usize,
+    },
     Pong,
 }
 
@@ -199,9 +211,7 @@ fn packet_v311(say: Say) -> v4::Packet {
     use mqttbytes::QoS;
     let qos = |qos| mqttbytes::qos(qos).unwrap_or(QoS::AtMostOnce);
     match say {
-        Say::ConnectOk { .. } => {
-            v4::Packet::ConnAck(v4::ConnAck::new(v4::ConnectReturnCode::Success, false))
-        }
+        Say::ConnectOk { .. } => v4::Packet::ConnAck(v4::ConnAck::new(v4::ConnectReturnCode::Success, false)),
         Say::Publish { message, qos: quality, id } => v4::Packet::Publish(v4::Publish {
             dup: false,
             qos: qos(quality),
@@ -304,7 +314,9 @@ mod tests {
     fn garbage_is_an_error_and_never_a_panic() {
         for wire in [Wire::V311, Wire::V5] {
             for first in 0..=255u8 {
-                for rest in [&[0u8, 0, 0][..], &[3, 0xFF, 0xFF, 0xFF], &[0xFF, 0xFF, 0xFF, 0xFF, 1], &[2, 0, 1]] {
+                for rest in
+                    [&[0u8, 0, 0][..], &[3, 0xFF, 0xFF, 0xFF], &[0xFF, 0xFF, 0xFF, 0xFF, 1], &[2, 0, 1]]
+                {
                     let mut buffer = BytesMut::from(&[&[first], rest].concat()[..]);
                     drop(wire.read(&mut buffer));
                 }

@@ -189,13 +189,7 @@ impl Client {
                 let (topic, retain) = (topic.clone(), *retain);
                 let properties = properties(&message);
                 client
-                    .try_publish_with_properties(
-                        topic,
-                        qos_v5(self.qos),
-                        retain,
-                        message.payload,
-                        properties,
-                    )
+                    .try_publish_with_properties(topic, qos_v5(self.qos), retain, message.payload, properties)
                     .map_err(lost)
             }
             Inner::V311(client) => {
@@ -228,7 +222,9 @@ fn properties(message: &Outgoing) -> v5::mqttbytes::v5::PublishProperties {
     let content_type = if message.is_json { "application/json" } else { "text/plain" };
     v5::mqttbytes::v5::PublishProperties {
         payload_format_indicator: Some(1),
-        message_expiry_interval: message.expiry.map(|expiry| u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX)),
+        message_expiry_interval: message
+            .expiry
+            .map(|expiry| u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX)),
         correlation_data: message.correlation.clone().map(Bytes::from),
         content_type: Some(content_type.to_owned()),
         ..Default::default()

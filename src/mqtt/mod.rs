@@ -63,8 +63,12 @@ pub fn tasks(
     let (client, eventloop) = client::client(config, &client_id, Some(will));
     let (connection_tx, connection) = watch::channel(0);
     let shared = Arc::new(Shared { topics, cameras: cameras.to_vec(), producer, health });
-    let listener =
-        Listener { eventloop, client: client.clone(), shared: Arc::clone(&shared), connection: connection_tx };
+    let listener = Listener {
+        eventloop,
+        client: client.clone(),
+        shared: Arc::clone(&shared),
+        connection: connection_tx,
+    };
     let captions = vec![None; cameras.len()];
     (listener, Publisher { client, shared, connection, captions, started: Instant::now() })
 }
@@ -101,7 +105,7 @@ impl Listener {
                 }
                 Ok(Event::Message(message)) => self.hear(message, &inbox),
                 Ok(Event::Disconnected) => return,
-                Ok(Event::Other) => {}
+                Ok(Event::Subscribed | Event::Other) => {}
                 Err(e) => {
                     self.set_connection(0);
                     let wait = match e {
@@ -128,7 +132,8 @@ impl Listener {
             return;
         }
         let name = name.to_owned();
-        let mut reply = Reply { topic: message.response_topic, correlation: message.correlation, transaction: None };
+        let mut reply =
+            Reply { topic: message.response_topic, correlation: message.correlation, transaction: None };
         if reply.topic.as_deref().is_some_and(|topic| !self.shared.topics.is_response_topic(topic)) {
             tracing::warn!(camera = name, "question with a bad response topic ignored");
             return;

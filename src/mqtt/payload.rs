@@ -230,7 +230,10 @@ pub fn parse_ask(payload: &[u8]) -> Result<(Question, Option<Transaction>), (Opt
         return refuse(transaction, format!("there are more than {CHOICES_MAX} choices"));
     }
     if ask.choices.iter().any(|c| c.trim().is_empty() || c.chars().count() > CHOICE_CHARS_MAX) {
-        return refuse(transaction, format!("a choice is empty or has more than {CHOICE_CHARS_MAX} characters"));
+        return refuse(
+            transaction,
+            format!("a choice is empty or has more than {CHOICE_CHARS_MAX} characters"),
+        );
     }
     Ok((Question { text, choices: ask.choices }, transaction))
 }
@@ -268,10 +271,18 @@ impl CaptionPayload {
 }
 
 impl AnswerPayload {
-    fn new(answered: &Answered, reading: &Reading, camera: &str, producer: &Producer, now: SystemTime) -> Self {
+    fn new(
+        answered: &Answered,
+        reading: &Reading,
+        camera: &str,
+        producer: &Producer,
+        now: SystemTime,
+    ) -> Self {
         let FrameId { seq, captured_at, file, .. } = reading.frame.clone();
-        let candidate =
-            |(answer, score): &(String, f32)| CandidatePayload { answer: answer.clone(), score: rounded(*score) };
+        let candidate = |(answer, score): &(String, f32)| CandidatePayload {
+            answer: answer.clone(),
+            score: rounded(*score),
+        };
         AnswerPayload {
             v: VERSION,
             ts: timestamp(now),

@@ -66,7 +66,8 @@ impl Topics {
     /// May an answer go to this response topic? It must be a topic without wildcards, and none that
     /// the daemon listens to: an answer would be a question, whose answer would be a question.
     pub fn is_response_topic(&self, topic: &str) -> bool {
-        let valid = !topic.is_empty() && topic.len() <= RESPONSE_TOPIC_MAX && !topic.contains(['+', '#', '\0']);
+        let valid =
+            !topic.is_empty() && topic.len() <= RESPONSE_TOPIC_MAX && !topic.contains(['+', '#', '\0']);
         valid && !topic.starts_with('$') && self.asked_camera(topic).is_none()
     }
 
@@ -86,7 +87,9 @@ mod tests {
     fn finds_the_camera_of_a_question_and_of_nothing_else() {
         let topics = Topics::new("home/captiond");
         assert_eq!(topics.asked_camera(&topics.ask("porch")), Some("porch"));
-        for other in ["home/captiond/porch/caption", "home/captiond/a/b/ask", "captiond/porch/ask", "porch/ask"] {
+        for other in
+            ["home/captiond/porch/caption", "home/captiond/a/b/ask", "captiond/porch/ask", "porch/ask"]
+        {
             assert_eq!(topics.asked_camera(other), None, "{other}");
         }
         assert_eq!(topics.ask_filter(), "home/captiond/+/ask");

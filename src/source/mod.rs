@@ -48,7 +48,10 @@ pub enum SourceError {
 pub enum Capture {
     Image(Image),
     /// This image is lost, the next one may be well.
-    Broken { what: String, why: String },
+    Broken {
+        what: String,
+        why: String,
+    },
     /// Nothing comes after this.
     End,
     /// Shutdown was requested while waiting.

@@ -24,7 +24,10 @@ pub enum Photo {
     Folder(PathBuf),
     File(PathBuf),
     /// Part of the executable.
-    Embedded { name: &'static str, bytes: &'static [u8] },
+    Embedded {
+        name: &'static str,
+        bytes: &'static [u8],
+    },
 }
 
 impl std::fmt::Debug for Photo {
@@ -109,7 +112,8 @@ fn decode(photo: &Photo) -> Result<Image, PhotoError> {
 mod tests {
     use super::*;
 
-    const CAT: Photo = Photo::Embedded { name: "cat.jpg", bytes: include_bytes!("../../assets/demo/cat.jpg") };
+    const CAT: Photo =
+        Photo::Embedded { name: "cat.jpg", bytes: include_bytes!("../../assets/demo/cat.jpg") };
 
     fn replay(photos: Vec<Photo>, interval: Duration, repeat: bool) -> Result<Replay, SourceError> {
         Replay::open(&ReplayConfig { photos, interval, repeat })

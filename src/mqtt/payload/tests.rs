@@ -95,8 +95,7 @@ fn every_example_is_a_payload() {
 #[test]
 fn docs_mqtt_md_shows_the_examples() {
     let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/mqtt.md")).unwrap();
-    for example in
-        [CAPTION_EXAMPLE, ASK_EXAMPLE, ANSWER_EXAMPLE, ERROR_EXAMPLE, INFO_EXAMPLE, STATS_EXAMPLE]
+    for example in [CAPTION_EXAMPLE, ASK_EXAMPLE, ANSWER_EXAMPLE, ERROR_EXAMPLE, INFO_EXAMPLE, STATS_EXAMPLE]
     {
         assert!(docs.contains(&format!("```json\n{example}```")), "docs/mqtt.md lacks {example}");
     }
