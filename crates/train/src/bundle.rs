@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use caption::{Captioner, Tokenizer};
 use caption::bundle::{
     self, BridgeSettings, DecoderSettings, EmbeddingSettings, FORMAT, Filter, GraphFile, Graphs, Manifest,
     MemorySettings, PreprocessSettings, RerankSettings, Resize, TokenizerSettings, VqaSettings,
 };
+use caption::{Captioner, Tokenizer};
 
 use engine::EngineOptions;
 use rand::seq::index;
@@ -145,7 +145,8 @@ pub fn run(args: &BundleArgs) -> Result<()> {
         ("tokenizer.json", read(&args.text, "tokenizer.json")?),
     ];
     let bridge = if args.centre {
-        let mean = |dir: &Path, name: &str| -> Result<Vec<f32>> { Ok(serde_json::from_slice(&read(dir, name)?)?) };
+        let mean =
+            |dir: &Path, name: &str| -> Result<Vec<f32>> { Ok(serde_json::from_slice(&read(dir, name)?)?) };
         let image = mean(&args.encoder, "image_mean.json")?;
         let text = mean(&args.decoder, "text_mean.json")?;
         files.push(("bridge.safetensors", means_file(&image, &text)?));

@@ -153,10 +153,7 @@ pub fn run(args: &DecoderArgs, device: &Device) -> Result<()> {
     let config = config(args, bpe.get_vocab_size(true), corpus.embeddings.dim);
     write_atomically(&args.out.join("config.json"), &serde_json::to_vec_pretty(&config)?)?;
     write_atomically(&args.out.join("run.json"), &serde_json::to_vec_pretty(args)?)?;
-    write_atomically(
-        &args.out.join("text_mean.json"),
-        &serde_json::to_vec(&corpus.embeddings.mean())?,
-    )?;
+    write_atomically(&args.out.join("text_mean.json"), &serde_json::to_vec(&corpus.embeddings.mean())?)?;
 
     device.seed(args.seed);
     let mut model = Decoder::new(&config, device);

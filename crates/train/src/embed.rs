@@ -83,7 +83,12 @@ pub fn compute(text_encoder: &[u8], sequences: &[Vec<u32>]) -> Result<Embeddings
     let engine = engine::open("tract")?;
     let graphs: Vec<Mutex<Box<dyn Graph>>> = (0..rayon::current_num_threads())
         .map(|_| {
-            Ok(Mutex::new(engine.load("text_encoder", text_encoder, &signature, &EngineOptions::default())?))
+            Ok(Mutex::new(engine.load(
+                "text_encoder",
+                text_encoder,
+                &signature,
+                &EngineOptions::default(),
+            )?))
         })
         .collect::<Result<_>>()?;
     let mut order: Vec<usize> = (0..sequences.len()).collect();
@@ -99,9 +104,8 @@ pub fn compute(text_encoder: &[u8], sequences: &[Vec<u32>]) -> Result<Embeddings
             .par_iter()
             .map(|batch| {
                 let worker = rayon::current_thread_index().unwrap_or(0);
-                let mut graph = graphs[worker]
-                    .lock()
-                    .map_err(|_poisoned| anyhow::anyhow!("another worker panicked"))?;
+                let mut graph =
+                    graphs[worker].lock().map_err(|_poisoned| anyhow::anyhow!("another worker panicked"))?;
                 embed_batch(&mut **graph, batch, sequences)
             })
             .collect::<Result<_>>()?;
@@ -120,7 +124,8 @@ pub fn compute(text_encoder: &[u8], sequences: &[Vec<u32>]) -> Result<Embeddings
 
 fn embed_batch(graph: &mut dyn Graph, batch: &[usize], sequences: &[Vec<u32>]) -> Result<Vec<half::f16>> {
     let s = sequences[batch[0]].len();
-    let ids: Vec<i64> = batch.iter().flat_map(|idx| sequences[*idx].iter().map(|id| i64::from(*id))).collect();
+    let ids: Vec<i64> =
+        batch.iter().flat_map(|idx| sequences[*idx].iter().map(|id| i64::from(*id))).collect();
     let mask: Vec<f32> = (0..s * s).map(|i| if i % s <= i / s { 0.0 } else { -1e9 }).collect();
     let outputs = graph.run(&[
         ("ids", TensorView::I64 { shape: &[batch.len(), s], data: &ids }),

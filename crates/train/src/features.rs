@@ -74,11 +74,11 @@ fn compute(cache: &Path, photos: &[PathBuf], n_views: usize, backbone: &Path) ->
             .enumerate()
             .map(|(idx, photo)| -> Result<Vec<u8>> {
                 let worker = rayon::current_thread_index().unwrap_or(0);
-                let mut graph = graphs[worker]
-                    .lock()
-                    .map_err(|_poisoned| anyhow::anyhow!("another worker panicked"))?;
-                let image =
-                    image::open(photo).with_context(|| format!("read photo {}", photo.display()))?.into_rgb8();
+                let mut graph =
+                    graphs[worker].lock().map_err(|_poisoned| anyhow::anyhow!("another worker panicked"))?;
+                let image = image::open(photo)
+                    .with_context(|| format!("read photo {}", photo.display()))?
+                    .into_rgb8();
                 let mut bytes = Vec::with_capacity(n_views * GRID_LEN * 2);
                 for view in 0..n_views {
                     let pixels = view_of(&image, view, chunk_idx * 32 + idx);

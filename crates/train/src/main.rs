@@ -75,7 +75,10 @@ fn device(name: &str) -> Result<Device> {
             let idx: usize = name.trim_start_matches("libtorch:").parse()?;
             Ok(Device::libtorch_cuda(idx))
         }
-        _ => anyhow::bail!("device {name}: this build has flex{}", if cfg!(feature = "libtorch") { ", libtorch, libtorch:IDX" } else { "" }),
+        _ => anyhow::bail!(
+            "device {name}: this build has flex{}",
+            if cfg!(feature = "libtorch") { ", libtorch, libtorch:IDX" } else { "" }
+        ),
     }
 }
 

@@ -98,8 +98,7 @@ fn decoder_graph_with_cache_equals_the_network_without() {
         .run(&[("embedding", TensorView::F32 { shape: &[1, 24], data: &embedding })])
         .unwrap()
         .remove(0);
-    let mut cache: Vec<engine::Tensor> =
-        (0..4).map(|_| engine::Tensor::f32([1, 2, 0, 16], vec![])).collect();
+    let mut cache: Vec<engine::Tensor> = (0..4).map(|_| engine::Tensor::f32([1, 2, 0, 16], vec![])).collect();
     let names: Vec<String> =
         (0..2).flat_map(|i| [format!("past_key_{i}"), format!("past_value_{i}")]).collect();
     let mut step = |ids: &[i64], first: usize, prefix: &[f32]| -> Vec<f32> {
@@ -136,7 +135,11 @@ fn decoder_graph_with_cache_equals_the_network_without() {
 fn toy_backbone() -> Vec<u8> {
     use export::builder::{Attr, Builder, Dim, Storage};
     let mut b = Builder::new("toy");
-    b.input("image", engine::onnx::pb::tensor_proto::DataType::Float, &[Dim::N(1), Dim::N(3), Dim::N(224), Dim::N(224)]);
+    b.input(
+        "image",
+        engine::onnx::pb::tensor_proto::DataType::Float,
+        &[Dim::N(1), Dim::N(3), Dim::N(224), Dim::N(224)],
+    );
     let w = b.weight("w0", &[192, 3, 32, 32], &random(192 * 3 * 32 * 32, 5), Storage::F32);
     let attrs = vec![("strides", Attr::Ints(vec![32, 32])), ("kernel_shape", Attr::Ints(vec![32, 32]))];
     b.node_to("Conv", &["image", &w], &["t71"], attrs);
@@ -146,7 +149,14 @@ fn toy_backbone() -> Vec<u8> {
 #[test]
 fn image_encoder_graph_equals_backbone_and_head() {
     let device = Device::flex();
-    let config = ImageHeadConfig { d_expand: 64, d_hidden: 32, n_pool: 4, embed_dim: 24, dropout_in: 0.2, dropout: 0.2 };
+    let config = ImageHeadConfig {
+        d_expand: 64,
+        d_hidden: 32,
+        n_pool: 4,
+        embed_dim: 24,
+        dropout_in: 0.2,
+        dropout: 0.2,
+    };
     let head = ImageHead::new(&config, &device);
     let backbone = toy_backbone();
     let pixels = random(3 * 224 * 224, 6);
@@ -192,12 +202,15 @@ fn toy_data(dir: &Path) {
         std::fs::write(teacher.join(format!("{name}.f16")), rows).unwrap();
     }
     let pair = |split: &str, caption: &str| {
-        serde_json::json!({"image": "x.jpg", "source": "toy", "split": split, "captions": [caption]}).to_string()
+        serde_json::json!({"image": "x.jpg", "source": "toy", "split": split, "captions": [caption]})
+            .to_string()
     };
     let pairs = [pair("train", "a bird"), pair("dev", "a fish in a bowl")].join("\n");
     std::fs::write(dir.join("pairs.jsonl"), pairs).unwrap();
-    let mut corpus =
-        flate2::write::GzEncoder::new(std::fs::File::create(dir.join("text/corpus.jsonl.gz")).unwrap(), flate2::Compression::fast());
+    let mut corpus = flate2::write::GzEncoder::new(
+        std::fs::File::create(dir.join("text/corpus.jsonl.gz")).unwrap(),
+        flate2::Compression::fast(),
+    );
     for (i, sentence) in SENTENCES.iter().chain(&["A fish in a bowl."]).enumerate() {
         let row = serde_json::json!({"text": sentence, "source": "toy", "image_id": (i / 2).to_string()});
         std::io::Write::write_all(&mut corpus, format!("{row}\n").as_bytes()).unwrap();
@@ -257,7 +270,8 @@ fn a_corpus_without_usable_sentences_is_refused_by_name() {
     let device = Device::flex().autodiff();
     toy_data(dir.path());
     toy_text(dir.path(), &device);
-    let error = decoder::run(&decoder_args(dir.path(), "none", &["--sources", "absent"]), &device).unwrap_err();
+    let error =
+        decoder::run(&decoder_args(dir.path(), "none", &["--sources", "absent"]), &device).unwrap_err();
     assert!(format!("{error:#}").contains("no usable sentence of the sources absent"), "{error:#}");
 }
 

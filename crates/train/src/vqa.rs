@@ -58,18 +58,16 @@ pub fn run(args: &VqaArgs) -> Result<()> {
     let rows: Vec<Row> = read_jsonl(&path)?;
     let rows: Vec<&Row> = rows.iter().filter(|row| row.image.is_some() && !row.answers.is_empty()).collect();
     ensure!(!rows.is_empty(), "{}: no row has a photo", path.display());
-    let choices: Vec<String> = if args.set.starts_with("vsr") {
-        vec!["yes".to_owned(), "no".to_owned()]
-    } else {
-        Vec::new()
-    };
+    let choices: Vec<String> =
+        if args.set.starts_with("vsr") { vec!["yes".to_owned(), "no".to_owned()] } else { Vec::new() };
     let bundle = Bundle::open(&args.bundle)?;
     let engine = engine::open("tract")?;
     let mut models = Models::load(&bundle, &*engine, &engine::EngineOptions::default())?;
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let (mut hits, mut unsure) = (0, 0);
     for row in &rows {
-        let best = row.answers.iter().max_by(|a, b| a.1.total_cmp(b.1)).map_or("", |(answer, _)| answer.as_str());
+        let best =
+            row.answers.iter().max_by(|a, b| a.1.total_cmp(b.1)).map_or("", |(answer, _)| answer.as_str());
         *counts.entry(best).or_default() += 1;
         let Some(image) = &row.image else { continue };
         let photo = args.data.join("images").join(image);

@@ -46,7 +46,10 @@ pub struct Builder {
 
 impl Builder {
     pub fn new(name: &str) -> Builder {
-        Builder { graph: pb::GraphProto { name: name.to_owned(), ..Default::default() }, ..Default::default() }
+        Builder {
+            graph: pb::GraphProto { name: name.to_owned(), ..Default::default() },
+            ..Default::default()
+        }
     }
 
     /// Starts from the nodes and weights of another graph; its ports are dropped.

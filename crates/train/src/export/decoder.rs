@@ -38,8 +38,7 @@ pub fn decoder(model: &Decoder) -> Result<Vec<u8>> {
     let mut table_values = values(model.token_embedding.val())?;
     // The prefix runs as `pad` tokens: their embedding must add nothing. No logit of `pad` is ever used.
     table_values[PAD as usize * d..(PAD as usize + 1) * d].fill(0.0);
-    let table =
-        b.weight("token_embedding", &[vocab_size, d], &table_values, Storage::Int8 { axis: 0 });
+    let table = b.weight("token_embedding", &[vocab_size, d], &table_values, Storage::Int8 { axis: 0 });
     let position_table = b.weight(
         "position_embedding",
         &model.position_embedding.dims(),
@@ -51,12 +50,8 @@ pub fn decoder(model: &Decoder) -> Result<Vec<u8>> {
     let x = b.node("Add", &[&tokens, &prefix], vec![]);
     let mut x = b.node("Add", &[&x, &places], vec![]);
     for (i, layer) in model.blocks.iter().enumerate() {
-        let names = [
-            format!("past_key_{i}"),
-            format!("past_value_{i}"),
-            format!("key_{i}"),
-            format!("value_{i}"),
-        ];
+        let names =
+            [format!("past_key_{i}"), format!("past_value_{i}"), format!("key_{i}"), format!("value_{i}")];
         let context =
             Context::Past { key: &names[0], value: &names[1], key_out: &names[2], value_out: &names[3] };
         x = block(&mut b, &format!("block{i}"), layer, &x, &context)?;

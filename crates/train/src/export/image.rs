@@ -33,7 +33,8 @@ pub fn backbone_grid(onnx: &[u8]) -> Result<Vec<u8>> {
 
 /// Weight (192, 1280) row-major and bias (1280) of the backbone's last convolution.
 pub fn backbone_expansion(onnx: &[u8]) -> Result<(Vec<f32>, Vec<f32>)> {
-    let graph = pb::ModelProto::decode(onnx).context("parse backbone")?.graph.context("backbone has no graph")?;
+    let graph =
+        pb::ModelProto::decode(onnx).context("parse backbone")?.graph.context("backbone has no graph")?;
     let read = |name: &str| -> Result<Vec<f32>> {
         let tensor = graph
             .initializer

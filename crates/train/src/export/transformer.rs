@@ -65,12 +65,8 @@ pub(super) fn block(
 /// x W + b, the weight stored as int8 with a scale for each output.
 pub(super) fn linear(b: &mut Builder, name: &str, linear: &Linear, x: &str) -> Result<String> {
     let dims = linear.weight.dims();
-    let weight = b.weight(
-        &format!("{name}_weight"),
-        &dims,
-        &values(linear.weight.val())?,
-        Storage::Int8 { axis: 1 },
-    );
+    let weight =
+        b.weight(&format!("{name}_weight"), &dims, &values(linear.weight.val())?, Storage::Int8 { axis: 1 });
     let mut y = b.node("MatMul", &[x, &weight], vec![]);
     if let Some(bias) = &linear.bias {
         let bias = b.weight(&format!("{name}_bias"), &bias.dims(), &values(bias.val())?, Storage::F32);
@@ -85,12 +81,7 @@ pub(super) fn layer_norm(b: &mut Builder, name: &str, norm: &LayerNorm, x: &str)
     let attrs = vec![("axis", Attr::Int(-1)), ("epsilon", Attr::Float(1e-5))];
     let mut inputs = vec![x.to_owned(), gamma];
     if let Some(beta) = &norm.beta {
-        inputs.push(b.weight(
-            &format!("{name}_beta"),
-            &beta.dims(),
-            &values(beta.val())?,
-            Storage::F32,
-        ));
+        inputs.push(b.weight(&format!("{name}_beta"), &beta.dims(), &values(beta.val())?, Storage::F32));
     }
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
     Ok(b.node("LayerNormalization", &inputs, attrs))
@@ -98,8 +89,7 @@ pub(super) fn layer_norm(b: &mut Builder, name: &str, norm: &LayerNorm, x: &str)
 
 /// Unit rows along the last axis.
 pub(super) fn normalize(b: &mut Builder, x: &str, out: &str) {
-    let norm =
-        b.node("ReduceL2", &[x], vec![("axes", Attr::Ints(vec![-1])), ("keepdims", Attr::Int(1))]);
+    let norm = b.node("ReduceL2", &[x], vec![("axes", Attr::Ints(vec![-1])), ("keepdims", Attr::Int(1))]);
     let floor = b.scalar(1e-6);
     let norm = b.node("Max", &[&norm, &floor], vec![]);
     b.node_to("Div", &[x, &norm], &[out], vec![]);

@@ -1,0 +1,186 @@
+//! The bundled model under tract against onnxruntime, whose figures `scripts/parity.py` wrote.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use caption::bundle::Role;
+use caption::{Bridge, Bundle, Captioner, ImageEncoder, Memory, TextEncoder, Tokenizer, preprocess};
+use engine::{EngineOptions, Graph};
+use image::{Rgb, RgbImage};
+use serde::Deserialize;
+
+/// Largest difference of one coordinate of a unit embedding between the engines.
+const CROSS_ENGINE: f32 = 2e-3;
+/// As above where JPEG decoding and resizing differ by a grey level too: smallest cosine.
+const CROSS_DECODER_COSINE: f32 = 0.998;
+/// A greedy caption must be equal up to the first token whose logit leads the next best one by less.
+const MARGIN: f32 = 0.05;
+
+#[derive(Deserialize)]
+struct Fixture {
+    bundle: Identity,
+    images: Vec<Seen>,
+    patterns: Vec<Seen>,
+    texts: Vec<Text>,
+}
+
+#[derive(Deserialize)]
+struct Identity {
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct Seen {
+    image: Option<String>,
+    pattern: Option<u32>,
+    embedding: Vec<f32>,
+    margins: Vec<f32>,
+    text: String,
+}
+
+#[derive(Deserialize)]
+struct Text {
+    text: String,
+    embedding: Vec<f32>,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn fixture() -> Fixture {
+    let path = root().join("tests/golden/lite.json");
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn bundle() -> Bundle {
+    Bundle::open(&root().join("models/lite")).unwrap()
+}
+
+fn graph(bundle: &Bundle, role: Role) -> Box<dyn Graph> {
+    let manifest = bundle.manifest();
+    let onnx = bundle.file(&manifest.graphs.get(role).file).unwrap();
+    let engine = engine::open("tract").unwrap();
+    engine.load(role.name(), onnx, &manifest.signature(role), &EngineOptions::default()).unwrap()
+}
+
+fn tokenizer(bundle: &Bundle) -> Arc<Tokenizer> {
+    let settings = &bundle.manifest().tokenizer;
+    Arc::new(Tokenizer::parse(bundle.file(&settings.file).unwrap(), settings).unwrap())
+}
+
+/// The greedy captioner with the bundle's bridge and memory before it.
+struct Greedy {
+    captioner: Captioner,
+    bridge: Option<Bridge>,
+    memory: Option<Memory>,
+}
+
+impl Greedy {
+    fn new(bundle: &Bundle) -> Greedy {
+        let manifest = bundle.manifest();
+        let mut settings = manifest.decoder.clone();
+        settings.beam_width = 1;
+        settings.rerank = None;
+        let (adapter, decoder) = (graph(bundle, Role::Adapter), graph(bundle, Role::Decoder));
+        let dim = manifest.embedding.dim;
+        Greedy {
+            captioner: Captioner::new(adapter, decoder, tokenizer(bundle), &settings).unwrap(),
+            bridge: manifest
+                .bridge
+                .as_ref()
+                .map(|bridge| Bridge::parse(bundle.file(&bridge.file).unwrap(), dim).unwrap()),
+            memory: manifest
+                .memory
+                .as_ref()
+                .map(|memory| Memory::parse(bundle.file(&memory.file).unwrap(), dim, memory.tau).unwrap()),
+        }
+    }
+
+    fn caption(&mut self, embedding: &[f32]) -> String {
+        let mut input = embedding.to_vec();
+        if let Some(bridge) = &self.bridge {
+            input = bridge.apply(&input);
+        }
+        if let Some(memory) = &self.memory {
+            input = memory.apply(&input);
+        }
+        self.captioner.caption(&input).unwrap().text
+    }
+}
+
+/// Pixel (y, x) of channel c of pattern k is (x (3 + 2 k) + y (5 + 4 k) + 67 c) mod 256.
+fn pattern(k: u32, width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| {
+        Rgb([0, 1, 2].map(|c| ((x * (3 + 2 * k) + y * (5 + 4 * k) + 67 * c) % 256) as u8))
+    })
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+fn is_decided(seen: &Seen) -> bool {
+    seen.margins.iter().all(|margin| *margin > MARGIN)
+}
+
+#[test]
+fn the_fixture_belongs_to_the_bundle() {
+    assert_eq!(fixture().bundle.id, bundle().id(), "run scripts/parity.py");
+}
+
+#[test]
+fn patterns_have_onnxruntimes_embeddings_and_captions() {
+    let bundle = bundle();
+    let settings = bundle.manifest().preprocess.clone();
+    let mut encoder = ImageEncoder::new(graph(&bundle, Role::ImageEncoder));
+    let mut greedy = Greedy::new(&bundle);
+    let mut n_compared = 0;
+    for seen in fixture().patterns {
+        let image = pattern(seen.pattern.unwrap(), settings.width as u32, settings.height as u32);
+        let view = encoder.encode(&preprocess(&image, &settings)).unwrap();
+        let worst =
+            view.embedding.iter().zip(&seen.embedding).fold(0.0f32, |worst, (a, b)| worst.max((a - b).abs()));
+        assert!(worst <= CROSS_ENGINE, "pattern {:?} differs by {worst}", seen.pattern);
+        if is_decided(&seen) {
+            assert_eq!(greedy.caption(&view.embedding), seen.text, "pattern {:?}", seen.pattern);
+            n_compared += 1;
+        }
+    }
+    assert!(n_compared > 0, "every pattern's caption hangs on a margin below {MARGIN}");
+}
+
+#[test]
+fn photos_have_onnxruntimes_embeddings_and_captions() {
+    let bundle = bundle();
+    let settings = bundle.manifest().preprocess.clone();
+    let mut encoder = ImageEncoder::new(graph(&bundle, Role::ImageEncoder));
+    let mut greedy = Greedy::new(&bundle);
+    let (mut n_decided, mut n_equal) = (0, 0);
+    for seen in fixture().images {
+        let name = seen.image.clone().unwrap();
+        let photo = image::open(root().join(&name)).unwrap().into_rgb8();
+        let view = encoder.encode(&preprocess(&photo, &settings)).unwrap();
+        let cosine = cosine(&view.embedding, &seen.embedding);
+        assert!(cosine >= CROSS_DECODER_COSINE, "{name}: cosine {cosine}");
+        // From onnxruntime's own embedding, so that the decoders are compared and not the JPEG libraries.
+        if is_decided(&seen) {
+            n_decided += 1;
+            n_equal += usize::from(greedy.caption(&seen.embedding) == seen.text);
+        }
+    }
+    assert!(n_decided > 0, "every photo's caption hangs on a margin below {MARGIN}");
+    assert_eq!(n_equal, n_decided, "captions differ");
+}
+
+#[test]
+fn sentences_have_onnxruntimes_embeddings() {
+    let bundle = bundle();
+    let mut encoder = TextEncoder::new(graph(&bundle, Role::TextEncoder), tokenizer(&bundle)).unwrap();
+    for text in fixture().texts {
+        let embedding = encoder.encode(&[&text.text]).unwrap().remove(0);
+        let worst =
+            embedding.iter().zip(&text.embedding).fold(0.0f32, |worst, (a, b)| worst.max((a - b).abs()));
+        assert!(worst <= CROSS_ENGINE, "{:?} differs by {worst}", text.text);
+    }
+}
