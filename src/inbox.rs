@@ -252,9 +252,8 @@ mod tests {
     fn wakes_a_waiting_consumer() {
         let inbox = Arc::new(Inbox::new(1));
         let producer = Arc::clone(&inbox);
-        let thread =
-            std::thread::Builder::new().spawn(move || drop(producer.put_frame(frame(0, 9)))).unwrap();
+        let thread = std::thread::Builder::new().spawn(move || producer.put_frame(frame(0, 9))).unwrap();
         assert_eq!(describe(inbox.next(Duration::from_secs(600))), "frame 0/9");
-        thread.join().unwrap();
+        assert!(!thread.join().unwrap());
     }
 }

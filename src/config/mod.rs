@@ -5,6 +5,7 @@
 //! text of `docs/config.md` is in [`reference`].
 
 mod bundle_dir;
+mod problem;
 mod reader;
 pub mod reference;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 use engine::Device;
 
 pub use bundle_dir::{bundle_dir, log_filter};
+pub use problem::{Problem, Problems};
 use reader::Section;
 
 use crate::gate::GateConfig;
@@ -154,44 +156,6 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[secret]")
-    }
-}
-
-/// What is wrong with one key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Such as `camera[1].gate.refresh`; empty for the file as a whole.
-    pub path: String,
-    pub why: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.path.is_empty() {
-            write!(f, "{}: ", self.path)?;
-        }
-        f.write_str(&self.why)
-    }
-}
-
-/// Everything that is wrong with a configuration, one problem a line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problems(pub Vec<Problem>);
-
-impl Problems {
-    pub fn one(path: &str, why: impl Into<String>) -> Problems {
-        Problems(vec![Problem { path: path.to_owned(), why: why.into() }])
-    }
-}
-
-impl std::error::Error for Problems {}
-
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, problem) in self.0.iter().enumerate() {
-            write!(f, "{}{problem}", if i == 0 { "" } else { "\n" })?;
-        }
-        Ok(())
     }
 }
 

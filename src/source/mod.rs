@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_source_that_fails_to_open_is_retried_until_shutdown() {
-        let capturer = capturer(vec![Photo::File("/nonexistent".into())], true);
+        let capturer = capturer(vec![Photo::Folder("/nonexistent".into())], true);
         let (inbox, health, shutdown) = (Inbox::new(1), Health::new(1, None), Shutdown::new());
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| capturer.run(&inbox, &health, &shutdown));

@@ -50,7 +50,7 @@ fn has_huffman_table(bytes: &[u8]) -> bool {
 /// Converts packed 4:2:2 (`Y0 U Y1 V`, BT.601, limited range) of lines `stride` bytes apart.
 pub fn decode_yuyv(bytes: &[u8], width: u32, height: u32, stride: usize) -> Result<RgbImage, PixelError> {
     let line = width as usize * 2;
-    if stride < line || !width.is_multiple_of(2) {
+    if width == 0 || stride < line || !width.is_multiple_of(2) {
         return Err(PixelError::Stride { stride, width });
     }
     let expected = (height as usize).saturating_sub(1).saturating_mul(stride).saturating_add(line);
@@ -129,6 +129,7 @@ mod tests {
         assert!(matches!(decode_yuyv(&[0; 15], 4, 2, 8), Err(PixelError::Short { expected: 16, .. })));
         assert!(matches!(decode_yuyv(&[0; 64], 4, 2, 7), Err(PixelError::Stride { .. })));
         assert!(matches!(decode_yuyv(&[0; 64], 3, 2, 8), Err(PixelError::Stride { .. })));
+        assert!(matches!(decode_yuyv(&[0; 64], 0, 2, 8), Err(PixelError::Stride { .. })));
         assert!(decode_yuyv(&[0; 1], u32::MAX - 1, u32::MAX, usize::MAX).is_err());
     }
 }

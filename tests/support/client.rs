@@ -56,7 +56,9 @@ impl Client {
                     for event in connection.iter() {
                         use v5::mqttbytes::v5::Packet;
                         match event {
-                            Ok(v5::Event::Incoming(Packet::SubAck(_))) => drop(subscribed_tx.send(())),
+                            Ok(v5::Event::Incoming(Packet::SubAck(_))) => {
+                                subscribed_tx.send(()).unwrap_or_default()
+                            }
                             Ok(v5::Event::Incoming(Packet::Publish(publish))) => {
                                 if messages_tx.send(message_v5(publish)).is_err() {
                                     return;
@@ -77,7 +79,7 @@ impl Client {
                     for event in connection.iter() {
                         match event {
                             Ok(rumqttc::Event::Incoming(rumqttc::Packet::SubAck(_))) => {
-                                drop(subscribed_tx.send(()));
+                                subscribed_tx.send(()).unwrap_or_default();
                             }
                             Ok(rumqttc::Event::Incoming(rumqttc::Packet::Publish(publish))) => {
                                 if messages_tx.send(message_v311(publish)).is_err() {

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use caption::{Answer, Caption};
+use caption::{Answer, Caption, Question};
 use serde::de::DeserializeOwned;
 
 use super::*;
