@@ -1,1 +1,35 @@
+//! The daemon: cameras in, sentences out over MQTT.
+//!
+//! Start reading at [`daemon`], then [`pipeline`]. Modules that never import each other (`source`,
+//! `pipeline`, `mqtt`) meet in [`inbox`] and in `daemon`.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`cli`] | the commands, their output and exit codes |
+//! | [`config`] | the configuration file, checked; where a bundle is looked for |
+//! | [`daemon`] | the only place that spawns: builds the parts, waits, drains in order |
+//! | [`source`] | where frames come from: V4L2 devices and replayed photos |
+//! | [`inbox`] | hands the newest frame of each camera, and questions, to the inference thread |
+//! | [`gate`] | decides whether a frame is worth a caption |
+//! | [`pipeline`] | the loop of the inference thread |
+//! | [`message`] | what travels between the threads |
+//! | [`mqtt`] | topics, payloads, the client and its reconnects |
+//! | [`health`] | counters, camera availability, systemd notifications |
+//! | [`demo`] | `captiond demo`: bundled photos and a loopback broker |
 
+pub mod backoff;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod demo;
+pub mod frame;
+pub mod gate;
+pub mod health;
+pub mod inbox;
+pub mod logging;
+pub mod message;
+pub mod mqtt;
+pub mod photo;
+pub mod pipeline;
+pub mod shutdown;
+pub mod source;

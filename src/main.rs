@@ -1,1 +1,7 @@
-fn main() {}
+//! The `captiond` executable: everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    captiond::cli::main()
+}

@@ -8,6 +8,8 @@
 //! - [`Graph`] runs. It is `Send` but not `Sync`: one thread owns it.
 //! - [`open`] finds an engine by the name the user typed. There is no fallback.
 
+mod caught;
+mod check;
 mod error;
 pub mod onnx;
 mod signature;
@@ -17,8 +19,9 @@ mod tract;
 
 use std::num::NonZeroUsize;
 
+pub use caught::is_engine_panic;
 pub use error::EngineError;
-pub use signature::{Dim, ElementType, Port, Signature};
+pub use signature::{Dim, ElementType, ParsePortError, Port, Signature};
 pub use tensor::{Tensor, TensorData, TensorView};
 
 /// Where a graph runs.

@@ -1,1 +1,203 @@
-//! To come.
+//! Graphs for tests, with no file on disk: closures that pass for graphs, and small ONNX files.
+//!
+//! Tests of this crate and of its users only; nothing here is built for speed.
+
+use crate::check::Symbols;
+use crate::onnx::{self, pb};
+use crate::{Dim, ElementType, EngineError, Graph, Port, Signature, Tensor, TensorView};
+
+type Compute = dyn FnMut(&[TensorView<'_>]) -> Result<Vec<Tensor>, String> + Send;
+
+/// A closure that passes for a graph.
+///
+/// It gets the inputs in the order of the signature; inputs and outputs are checked as strictly as
+/// those of a real engine.
+pub struct FakeGraph {
+    signature: Signature,
+    compute: Box<Compute>,
+}
+
+impl FakeGraph {
+    pub fn new(
+        signature: Signature,
+        compute: impl FnMut(&[TensorView<'_>]) -> Result<Vec<Tensor>, String> + Send + 'static,
+    ) -> FakeGraph {
+        FakeGraph { signature, compute: Box::new(compute) }
+    }
+}
+
+impl Graph for FakeGraph {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn run(&mut self, inputs: &[(&str, TensorView<'_>)]) -> Result<Vec<Tensor>, EngineError> {
+        let mut run = || {
+            let (mut symbols, inputs) = Symbols::of_inputs(&self.signature, inputs)?;
+            let outputs = (self.compute)(&inputs)?;
+            symbols.check_outputs(&self.signature, &outputs)?;
+            Ok(outputs)
+        };
+        run().map_err(|why| EngineError::Run { graph: "fake".to_owned(), why })
+    }
+}
+
+/// Writes a small ONNX file (opset 17), port by port and node by node.
+///
+/// ```
+/// use engine::{Port, TensorView, testing::OnnxFile};
+///
+/// let file = OnnxFile::new()
+///     .input(Port::f32("x", ["N".into()]))
+///     .stored_f32("two", &[], &[2.0])
+///     .node("Mul", &["x", "two"], &["y"], &[])
+///     .output(Port::f32("y", ["N".into()]));
+/// let engine = engine::open("tract")?;
+/// let mut graph = engine.load("double", &file.bytes(), &file.signature(), &Default::default())?;
+/// let y = graph.run(&[("x", TensorView::F32 { shape: &[2], data: &[1.0, 2.5] })])?;
+/// assert_eq!(y[0].as_f32(), Some(&[2.0, 5.0][..]));
+/// # Ok::<(), engine::EngineError>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct OnnxFile {
+    graph: pb::GraphProto,
+    signature: Signature,
+}
+
+impl OnnxFile {
+    pub fn new() -> OnnxFile {
+        OnnxFile::default()
+    }
+
+    #[must_use]
+    pub fn input(mut self, port: Port) -> OnnxFile {
+        self.graph.input.push(value_info(&port));
+        self.signature.inputs.push(port);
+        self
+    }
+
+    #[must_use]
+    pub fn output(mut self, port: Port) -> OnnxFile {
+        self.graph.output.push(value_info(&port));
+        self.signature.outputs.push(port);
+        self
+    }
+
+    #[must_use]
+    pub fn stored_f32(self, name: &str, dims: &[usize], values: &[f32]) -> OnnxFile {
+        let raw = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        self.stored(name, pb::tensor_proto::DataType::Float, dims, raw)
+    }
+
+    #[must_use]
+    pub fn stored_i64(self, name: &str, dims: &[usize], values: &[i64]) -> OnnxFile {
+        let raw = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        self.stored(name, pb::tensor_proto::DataType::Int64, dims, raw)
+    }
+
+    #[must_use]
+    pub fn stored_i8(self, name: &str, dims: &[usize], values: &[i8]) -> OnnxFile {
+        let raw = values.iter().map(|x| x.cast_unsigned()).collect();
+        self.stored(name, pb::tensor_proto::DataType::Int8, dims, raw)
+    }
+
+    #[must_use]
+    pub fn stored_f16(self, name: &str, dims: &[usize], values: &[f32]) -> OnnxFile {
+        let raw = values.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect();
+        self.stored(name, pb::tensor_proto::DataType::Float16, dims, raw)
+    }
+
+    /// Stores any tensor, also one whose bytes do not fill its dimensions.
+    #[must_use]
+    pub fn stored(
+        mut self,
+        name: &str,
+        data_type: pb::tensor_proto::DataType,
+        dims: &[usize],
+        raw_data: Vec<u8>,
+    ) -> OnnxFile {
+        self.graph.initializer.push(pb::TensorProto {
+            name: name.to_owned(),
+            data_type: data_type as i32,
+            dims: dims.iter().map(|n| i64::try_from(*n).unwrap_or(i64::MAX)).collect(),
+            raw_data,
+            ..Default::default()
+        });
+        self
+    }
+
+    /// A node with integer attributes.
+    #[must_use]
+    pub fn node(
+        mut self,
+        op_type: &str,
+        inputs: &[&str],
+        outputs: &[&str],
+        attributes: &[(&str, i64)],
+    ) -> OnnxFile {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        self.graph.node.push(pb::NodeProto {
+            op_type: op_type.to_owned(),
+            input: names(inputs),
+            output: names(outputs),
+            attribute: attributes
+                .iter()
+                .map(|(name, i)| pb::AttributeProto {
+                    name: (*name).to_owned(),
+                    r#type: pb::attribute_proto::AttributeType::Int as i32,
+                    i: *i,
+                    ..Default::default()
+                })
+                .collect(),
+            ..Default::default()
+        });
+        self
+    }
+
+    pub fn signature(&self) -> Signature {
+        self.signature.clone()
+    }
+
+    pub fn model(&self) -> pb::ModelProto {
+        pb::ModelProto {
+            ir_version: 8,
+            opset_import: vec![pb::OperatorSetIdProto { domain: String::new(), version: 17 }],
+            graph: Some(pb::GraphProto { name: "test".to_owned(), ..self.graph.clone() }),
+            ..Default::default()
+        }
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        onnx::encode(&self.model())
+    }
+}
+
+fn value_info(port: &Port) -> pb::ValueInfoProto {
+    use pb::tensor_shape_proto::{Dimension, dimension::Value};
+    let elem_type = match port.element_type {
+        ElementType::F32 => pb::tensor_proto::DataType::Float,
+        ElementType::I64 => pb::tensor_proto::DataType::Int64,
+    };
+    let dim = port
+        .dims
+        .iter()
+        .map(|dim| Dimension {
+            value: Some(match dim {
+                Dim::Fixed(n) => Value::DimValue(i64::try_from(*n).unwrap_or(i64::MAX)),
+                Dim::Symbol(name) => Value::DimParam(name.clone()),
+            }),
+            ..Default::default()
+        })
+        .collect();
+    pb::ValueInfoProto {
+        name: port.name.clone(),
+        r#type: Some(pb::TypeProto {
+            value: Some(pb::type_proto::Value::TensorType(pb::type_proto::Tensor {
+                elem_type: elem_type as i32,
+                shape: Some(pb::TensorShapeProto { dim }),
+            })),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}

@@ -1,17 +1,181 @@
-//! tract behind the seam.
-use crate::{Engine, EngineError, EngineOptions, Graph, Signature};
+//! tract behind the seam: the one file that knows tract's types.
+
+use std::sync::Arc;
+
+use tract_core::internal::{DatumType, TVec, Tensor as TractTensor, TractResult};
+use tract_core::model::{TypedModel, TypedRunnableModel, TypedSimpleState};
+use tract_core::prelude::{Framework, IntoTValue, RunOptions, TValue};
+use tract_core::tract_linalg::multithread::Executor;
+use tract_onnx::prelude::InferenceModelExt;
+
+use crate::caught::{caught, mark_worker};
+use crate::check::Symbols;
+use crate::onnx::{self, pb};
+use crate::{
+    Device, Dim, ElementType, Engine, EngineError, EngineOptions, Graph, Signature, Tensor, TensorView,
+};
+
 pub(crate) struct Tract;
+
 impl Engine for Tract {
     fn name(&self) -> &'static str {
         "tract"
     }
+
     fn load(
         &self,
         label: &str,
-        _onnx: &[u8],
-        _signature: &Signature,
-        _options: &EngineOptions,
+        onnx: &[u8],
+        signature: &Signature,
+        options: &EngineOptions,
     ) -> Result<Box<dyn Graph>, EngineError> {
-        Err(EngineError::Load { graph: label.to_owned(), why: "not written yet".to_owned() })
+        if options.device != Device::Cpu {
+            return Err(EngineError::Unavailable {
+                engine: self.name().to_owned(),
+                device: options.device.to_string(),
+                why: "this build of tract runs on the cpu only".to_owned(),
+            });
+        }
+        let fail = |why: String| EngineError::Load { graph: label.to_owned(), why: brief(&why) };
+        let mut model = onnx::parse(onnx).map_err(|e| fail(e.to_string()))?;
+        let found =
+            onnx::graph_of(&model).and_then(onnx::declared_signature).map_err(|e| fail(e.to_string()))?;
+        if found != *signature {
+            let expected = signature.clone();
+            return Err(EngineError::Signature { graph: label.to_owned(), expected, found });
+        }
+        onnx::expand_weights(&mut model).map_err(|e| fail(e.to_string()))?;
+        let executor = executor(options.threads.get()).map_err(fail)?;
+        let plan = caught(|| plan(model, &found, executor)).flatten().map_err(fail)?;
+        let state = caught(|| plan.spawn().map_err(|e| format!("{e:#}"))).flatten().map_err(fail)?;
+        Ok(Box::new(TractGraph { label: label.to_owned(), signature: found, plan, state: Some(state) }))
     }
+}
+
+fn executor(n_threads: usize) -> Result<Executor, String> {
+    if n_threads == 1 {
+        return Ok(Executor::SingleThread);
+    }
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(n_threads)
+        .thread_name(|idx| format!("tract-{idx}"))
+        .start_handler(|_| mark_worker())
+        .build()
+        .map_err(|e| format!("start {n_threads} threads: {e}"))?;
+    Ok(Executor::MultiThread(Arc::new(pool)))
+}
+
+fn plan(
+    model: pb::ModelProto,
+    signature: &Signature,
+    executor: Executor,
+) -> Result<Arc<TypedRunnableModel>, String> {
+    let model = (move || {
+        // Shapes inside the graph are inferred: exporters write their symbols into value_info in ways
+        // that tract cannot unify with the ports.
+        let inferred = tract_onnx::onnx().with_ignore_value_info(true).model_for_proto_model(&model)?;
+        drop(model);
+        inferred.into_typed()?.into_decluttered()
+    })()
+    .map_err(|e| format!("{e:#}"))?;
+    check_outputs(&model, signature)?;
+    model
+        .into_optimized()
+        .and_then(|model| {
+            let options = RunOptions { executor: Some(executor), ..RunOptions::default() };
+            TypedRunnableModel::new_with_options(model, &options)
+        })
+        .map_err(|e| format!("{e:#}"))
+}
+
+/// Compares what the nodes compute with what the graph declares, as far as that is known before a run.
+fn check_outputs(model: &TypedModel, signature: &Signature) -> Result<(), String> {
+    for (idx, port) in signature.outputs.iter().enumerate() {
+        let fact = model.output_fact(idx).map_err(|e| format!("{e:#}"))?;
+        let dims_fit = fact.rank() == port.dims.len()
+            && fact.shape.iter().zip(&port.dims).all(|(computed, declared)| {
+                match (computed.as_i64(), declared) {
+                    (Some(computed), Dim::Fixed(declared)) => usize::try_from(computed) == Ok(*declared),
+                    _ => true,
+                }
+            });
+        if fact.datum_type != datum_type(port.element_type) || !dims_fit {
+            return Err(format!("output {port} is computed as {fact:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn datum_type(element_type: ElementType) -> DatumType {
+    match element_type {
+        ElementType::F32 => DatumType::F32,
+        ElementType::I64 => DatumType::I64,
+    }
+}
+
+struct TractGraph {
+    label: String,
+    signature: Signature,
+    plan: Arc<TypedRunnableModel>,
+    /// None after a failed run, which leaves a state half way.
+    state: Option<TypedSimpleState>,
+}
+
+impl Graph for TractGraph {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn run(&mut self, inputs: &[(&str, TensorView<'_>)]) -> Result<Vec<Tensor>, EngineError> {
+        let result = self.try_run(inputs);
+        result.map_err(|why| EngineError::Run { graph: self.label.clone(), why: brief(&why) })
+    }
+}
+
+impl TractGraph {
+    fn try_run(&mut self, inputs: &[(&str, TensorView<'_>)]) -> Result<Vec<Tensor>, String> {
+        let (mut symbols, inputs) = Symbols::of_inputs(&self.signature, inputs)?;
+        let state = self.state.take();
+        let (state, outputs) = caught(|| -> TractResult<_> {
+            let mut state = state.map_or_else(|| self.plan.spawn(), Ok)?;
+            let inputs = inputs.into_iter().map(to_tract).collect::<TractResult<TVec<_>>>()?;
+            let outputs = state.run(inputs)?;
+            let outputs = outputs.iter().map(from_tract).collect::<TractResult<Vec<_>>>()?;
+            Ok((state, outputs))
+        })?
+        .map_err(|e| format!("{e:#}"))?;
+        self.state = Some(state);
+        symbols.check_outputs(&self.signature, &outputs)?;
+        Ok(outputs)
+    }
+}
+
+fn to_tract(view: TensorView<'_>) -> TractResult<TValue> {
+    let tensor = match view {
+        TensorView::F32 { shape, data } => TractTensor::from_shape(shape, data)?,
+        TensorView::I64 { shape, data } => TractTensor::from_shape(shape, data)?,
+    };
+    Ok(tensor.into_tvalue())
+}
+
+fn from_tract(value: &TValue) -> TractResult<Tensor> {
+    let shape = value.shape();
+    Ok(match value.datum_type() {
+        // A shape computed inside the graph leaves it in tract's own dimension type.
+        DatumType::I64 | DatumType::TDim => {
+            let data = value.cast_to::<i64>()?;
+            Tensor::i64(shape, data.try_as_plain_ram()?.as_slice::<i64>()?.to_vec())
+        }
+        _ => Tensor::f32(shape, value.try_as_plain_ram()?.as_slice::<f32>()?.to_vec()),
+    })
+}
+
+/// tract's error chains quote whole nodes.
+fn brief(why: &str) -> String {
+    const MAX_CHARS: usize = 500;
+    let mut brief: String = why.chars().take(MAX_CHARS).collect();
+    if brief.len() < why.len() {
+        brief.push('…');
+    }
+    brief
 }

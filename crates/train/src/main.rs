@@ -1,1 +1,86 @@
-fn main() {}
+//! Trains captiond's encoders and text-only caption decoders, exports bundles, measures them.
+
+mod bridge;
+mod bundle;
+mod data;
+mod decoder;
+mod embed;
+mod encoder;
+mod eval;
+mod export;
+mod features;
+mod model;
+mod retrieval;
+mod text;
+mod tokenizer;
+mod training;
+mod vqa;
+
+#[cfg(all(test, feature = "flex"))]
+mod tests;
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use burn::tensor::Device;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "captiond-train", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Where the networks are trained: flex (pure Rust), or, in a build with it, libtorch or libtorch:IDX for a GPU
+    #[arg(long, global = true, default_value = "flex")]
+    device: String,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train the text encoder from the sentence teacher
+    Text(text::TextArgs),
+    /// Train the image head toward the sentence teacher
+    Encoder(encoder::EncoderArgs),
+    /// Train a caption decoder from sentences alone
+    Decoder(decoder::DecoderArgs),
+    /// Assemble a bundle from the folders of the runs
+    Bundle(bundle::BundleArgs),
+    /// Measure a bundle's captions and retrieval
+    Eval(eval::EvalArgs),
+    /// Measure a bundle's answers
+    Vqa(vqa::VqaArgs),
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let device = || Ok::<Device, anyhow::Error>(device(&cli.device)?.autodiff());
+    match &cli.command {
+        Command::Text(args) => text::run(args, &device()?),
+        Command::Encoder(args) => encoder::run(args, &device()?),
+        Command::Decoder(args) => decoder::run(args, &device()?),
+        Command::Bundle(args) => bundle::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Vqa(args) => vqa::run(args),
+    }
+}
+
+fn device(name: &str) -> Result<Device> {
+    match name {
+        #[cfg(feature = "flex")]
+        "flex" => Ok(Device::flex()),
+        #[cfg(feature = "libtorch")]
+        "libtorch" => Ok(Device::libtorch()),
+        #[cfg(feature = "libtorch")]
+        name if name.starts_with("libtorch:") => {
+            let idx: usize = name.trim_start_matches("libtorch:").parse()?;
+            Ok(Device::libtorch_cuda(idx))
+        }
+        _ => anyhow::bail!("device {name}: this build has flex{}", if cfg!(feature = "libtorch") { ", libtorch, libtorch:IDX" } else { "" }),
+    }
+}
+
+/// One line of a result on stdout.
+fn report(line: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("write to stdout")
+}

@@ -1,0 +1,193 @@
+//! What an image embedding goes through before a decoder that only ever saw text embeddings takes it.
+//!
+//! Images and texts of one meaning lie apart in the shared space (the modality gap). [`Bridge`]
+//! moves by the mean gap, [`Memory`] replaces by a mean of near text embeddings.
+
+use safetensors::{Dtype, SafeTensors};
+
+use crate::vector;
+
+/// Moves an embedding by the difference of two means and scales it back to unit norm.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bridge {
+    /// `text_mean - image_mean`, (embed_dim).
+    offset: Vec<f32>,
+}
+
+impl Bridge {
+    /// Means over image and over text embeddings, (embed_dim) each.
+    pub fn new(image_mean: &[f32], text_mean: &[f32]) -> Bridge {
+        Bridge { offset: std::iter::zip(text_mean, image_mean).map(|(text, image)| text - image).collect() }
+    }
+
+    /// Reads `image_mean` and `text_mean`, f32 (dim), from a safetensors file.
+    ///
+    /// # Errors
+    /// A message when the file is malformed or does not fit `dim`.
+    pub fn parse(bytes: &[u8], dim: usize) -> Result<Bridge, String> {
+        let file = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
+        let (image, text) = (floats(&file, "image_mean", &[dim])?, floats(&file, "text_mean", &[dim])?);
+        Ok(Bridge::new(&image, &text))
+    }
+
+    pub fn apply(&self, embedding: &[f32]) -> Vec<f32> {
+        let mut moved: Vec<f32> = std::iter::zip(embedding, &self.offset).map(|(x, by)| x + by).collect();
+        vector::normalize(&mut moved);
+        moved
+    }
+}
+
+/// A bank of text embeddings that an embedding is projected onto.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Memory {
+    /// (n, embed_dim).
+    embeddings: Vec<i8>,
+    /// What one unit of each row is worth, (n).
+    scales: Vec<f32>,
+    dim: usize,
+    tau: f32,
+}
+
+impl Memory {
+    /// Reads `embeddings`, i8 (n, dim), and `scales`, f32 (n), from a safetensors file. `tau` is the
+    /// temperature of the softmax over cosines, greater than 0.
+    ///
+    /// # Errors
+    /// A message when the file is malformed, does not fit `dim`, or holds no row.
+    pub fn parse(bytes: &[u8], dim: usize, tau: f32) -> Result<Memory, String> {
+        let file = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
+        let tensor = file.tensor("embeddings").map_err(|e| e.to_string())?;
+        let n = match (tensor.dtype(), tensor.shape()) {
+            (Dtype::I8, [n, width]) if *width == dim && *n > 0 => *n,
+            (dtype, shape) => return Err(format!("embeddings are {dtype:?} {shape:?}, not I8 [n, {dim}]")),
+        };
+        let scales = floats(&file, "scales", &[n])?;
+        let embeddings = tensor.data().iter().map(|byte| byte.cast_signed()).collect();
+        Ok(Memory { embeddings, scales, dim, tau })
+    }
+
+    /// The mean of the bank's rows weighted by `softmax(cosine / tau)`, scaled to unit norm. A tau near
+    /// 0 gives the nearest row, a large one the mean of all.
+    pub fn apply(&self, embedding: &[f32]) -> Vec<f32> {
+        let rows = || self.embeddings.chunks_exact(self.dim).zip(&self.scales);
+        let mut weights: Vec<f32> =
+            rows().map(|(row, scale)| dot(row, embedding) * scale / self.tau).collect();
+        vector::softmax(&mut weights);
+        let mut mean = vec![0.0; self.dim];
+        for ((row, scale), weight) in rows().zip(&weights) {
+            // Most of a large bank lies far away and adds nothing that f32 could hold.
+            if *weight > 1e-9 {
+                mean.iter_mut().zip(row).for_each(|(x, q)| *x += weight * scale * f32::from(*q));
+            }
+        }
+        vector::normalize(&mut mean);
+        mean
+    }
+}
+
+/// Sums in lanes, which the compiler turns into vector instructions: a bank has millions of elements.
+fn dot(row: &[i8], embedding: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let ((quants, quants_rest), (floats, floats_rest)) =
+        (row.as_chunks::<LANES>(), embedding.as_chunks::<LANES>());
+    let mut lanes = [0.0; LANES];
+    for (quants, floats) in std::iter::zip(quants, floats) {
+        for lane in 0..LANES {
+            lanes[lane] += f32::from(quants[lane]) * floats[lane];
+        }
+    }
+    let rest: f32 = std::iter::zip(quants_rest, floats_rest).map(|(q, x)| f32::from(*q) * x).sum();
+    lanes.iter().sum::<f32>() + rest
+}
+
+fn floats(file: &SafeTensors<'_>, name: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
+    let tensor = file.tensor(name).map_err(|e| e.to_string())?;
+    if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
+        return Err(format!("{name} is {:?} {:?}, not F32 {shape:?}", tensor.dtype(), tensor.shape()));
+    }
+    let (words, _) = tensor.data().as_chunks::<4>();
+    let values: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
+    if !values.iter().all(|x| x.is_finite()) {
+        return Err(format!("{name} is not finite"));
+    }
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(tensors: &[(&str, Dtype, Vec<usize>, Vec<u8>)]) -> Vec<u8> {
+        let views: Vec<_> = tensors
+            .iter()
+            .map(|(name, dtype, shape, data)| {
+                (*name, safetensors::tensor::TensorView::new(*dtype, shape.clone(), data).unwrap())
+            })
+            .collect();
+        safetensors::serialize(views, None).unwrap()
+    }
+
+    fn bytes(values: &[f32]) -> Vec<u8> {
+        values.iter().flat_map(|x| x.to_le_bytes()).collect()
+    }
+
+    fn bank(tau: f32) -> Memory {
+        let rows: [i8; 6] = [127, 0, 0, 127, -127, 0];
+        let file = file(&[
+            ("embeddings", Dtype::I8, vec![3, 2], rows.iter().map(|q| q.cast_unsigned()).collect()),
+            ("scales", Dtype::F32, vec![3], bytes(&[1.0 / 127.0; 3])),
+        ]);
+        Memory::parse(&file, 2, tau).unwrap()
+    }
+
+    fn close(a: &[f32], b: &[f32]) -> bool {
+        a.len() == b.len() && std::iter::zip(a, b).all(|(a, b)| (a - b).abs() < 1e-4)
+    }
+
+    #[test]
+    fn a_bridge_moves_by_the_gap_between_the_means() {
+        let bridge = Bridge::new(&[1.0, 0.0], &[0.0, 1.0]);
+        assert!(close(&bridge.apply(&[1.0, 0.0]), &[0.0, 1.0]));
+        let stored = file(&[
+            ("image_mean", Dtype::F32, vec![2], bytes(&[1.0, 0.0])),
+            ("text_mean", Dtype::F32, vec![2], bytes(&[0.0, 1.0])),
+        ]);
+        assert_eq!(Bridge::parse(&stored, 2).unwrap(), bridge);
+    }
+
+    #[test]
+    fn a_cold_memory_gives_the_nearest_row_and_a_hot_one_the_mean() {
+        assert!(close(&bank(1e-3).apply(&[0.6, 0.8]), &[0.0, 1.0]));
+        assert!(close(&bank(1e6).apply(&[0.6, 0.8]), &[0.0, 1.0]));
+        assert!(close(&bank(1e-3).apply(&[-0.9, 0.1]), &[-1.0, 0.0]));
+    }
+
+    #[test]
+    fn lanes_sum_as_one_by_one() {
+        let row: Vec<i8> = (0..37).map(|i| (i * 7 % 255) as u8 as i8).collect();
+        let x: Vec<f32> = (0..37).map(|i| (i as f32 * 0.7).sin()).collect();
+        let plain: f32 = std::iter::zip(&row, &x).map(|(q, x)| f32::from(*q) * x).sum();
+        assert!((dot(&row, &x) - plain).abs() < 1e-3);
+    }
+
+    #[test]
+    fn files_that_do_not_fit_are_refused() {
+        let scales = ("scales", Dtype::F32, vec![1], bytes(&[1.0]));
+        let cases = [
+            vec![],
+            vec![scales.clone()],
+            vec![scales.clone(), ("embeddings", Dtype::I8, vec![1, 3], vec![0; 3])],
+            vec![scales.clone(), ("embeddings", Dtype::U8, vec![1, 2], vec![0; 2])],
+            vec![scales, ("embeddings", Dtype::I8, vec![0, 2], vec![])],
+            vec![
+                ("scales", Dtype::F32, vec![1], bytes(&[f32::NAN])),
+                ("embeddings", Dtype::I8, vec![1, 2], vec![0; 2]),
+            ],
+        ];
+        for tensors in cases {
+            assert!(Memory::parse(&file(&tensors), 2, 1.0).is_err());
+            assert!(Bridge::parse(&file(&tensors), 2).is_err());
+        }
+        assert!(Memory::parse(b"garbage", 2, 1.0).is_err());
+    }
+}

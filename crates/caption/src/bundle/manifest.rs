@@ -1,0 +1,327 @@
+//! `manifest.toml`: what a bundle says about itself.
+//!
+//! `docs/bundle.md` is the normative text; a change here is a change there. Reading and hashing the
+//! files that a manifest names does not belong here.
+
+use engine::{Dim, Port, Signature};
+use serde::{Deserialize, Serialize};
+
+/// The version of the format that this program reads and writes.
+pub const FORMAT: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Lower-case letters, digits, `.`, `-`, `_`; at most 64.
+    pub name: String,
+    pub version: String,
+    /// The terms of the weights, which follow from the data that they were trained on.
+    pub license: String,
+    /// Where the weights come from: data, seed, commit.
+    pub provenance: String,
+    pub preprocess: PreprocessSettings,
+    pub embedding: EmbeddingSettings,
+    pub tokenizer: TokenizerSettings,
+    pub decoder: DecoderSettings,
+    pub vqa: VqaSettings,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<BridgeSettings>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemorySettings>,
+    pub graphs: Graphs,
+}
+
+/// How a frame becomes the image encoder's input.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreprocessSettings {
+    /// Pixels of the encoder's input.
+    pub width: usize,
+    pub height: usize,
+    pub resize: Resize,
+    pub filter: Filter,
+    /// The input is `(pixel - mean) / std` for red, green and blue, pixels being 0 to 255.
+    pub mean: [f32; 3],
+    pub std: [f32; 3],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resize {
+    /// The whole frame, its aspect changed to that of the input.
+    Squash,
+    /// The largest centred box of the input's aspect.
+    Crop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Filter {
+    /// Antialiased, a = -0.5: the `BICUBIC` of Pillow, with which the encoders are trained.
+    Bicubic,
+}
+
+/// The space that images and texts share.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmbeddingSettings {
+    pub dim: usize,
+    /// What a cosine is multiplied by before a softmax.
+    pub logit_scale: f32,
+    /// Rows and columns of the patch grid.
+    pub patches: [usize; 2],
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenizerSettings {
+    pub file: String,
+    pub bytes: u64,
+    pub sha256: String,
+    pub bos: String,
+    pub eos: String,
+    pub pad: String,
+    /// Tokens that the file knows, special ones included; also the width of the decoder's logits.
+    pub vocab_size: usize,
+    /// Longest row of the text encoder, `bos` and `eos` included.
+    pub max_tokens: usize,
+}
+
+/// The decoder and how captions are searched with it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecoderSettings {
+    /// Positions that the adapter fills.
+    pub prefix_length: usize,
+    pub n_layer: usize,
+    pub n_head: usize,
+    pub head_dim: usize,
+    /// Positions that the decoder knows: prefix, `bos`, question and caption together.
+    pub n_positions: usize,
+    /// Longest caption in tokens, `eos` not counted.
+    pub max_new_tokens: usize,
+    /// Hypotheses kept at each step; 1 is greedy.
+    pub beam_width: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rerank: Option<RerankSettings>,
+}
+
+/// Choosing among several captions by what the text encoder says of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RerankSettings {
+    /// Captions that the beam keeps for the choice.
+    pub n_candidates: usize,
+    /// The choice has the largest `cosine + fluency * mean log-probability of its tokens`.
+    pub fluency: f32,
+}
+
+/// How answers are weighed; see `vqa.rs` for the sums.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VqaSettings {
+    /// An answer with a lower score is a guess, 0 to 1.
+    pub unsure_below: f32,
+    /// Weight of what the decoder finds likelier with this image than with none in particular.
+    pub decoder_weight: f32,
+    /// Weight of the scaled cosine between the image and the answer as a statement.
+    pub similarity_weight: f32,
+    /// Added to the evidence for "yes".
+    pub yes_bias: f32,
+}
+
+/// Tensors `image_mean` and `text_mean`, f32 (dim), in a safetensors file: the image embedding is
+/// moved by their difference before it reaches the adapter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BridgeSettings {
+    pub file: String,
+    pub bytes: u64,
+    pub sha256: String,
+}
+
+/// Tensors `embeddings`, i8 (n, dim), and `scales`, f32 (n), in a safetensors file: the embedding is
+/// replaced by a softmax-weighted mean of these text embeddings before it reaches the adapter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemorySettings {
+    pub file: String,
+    pub bytes: u64,
+    pub sha256: String,
+    /// Temperature of the softmax over cosines.
+    pub tau: f32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Graphs {
+    pub image_encoder: GraphFile,
+    pub text_encoder: GraphFile,
+    pub adapter: GraphFile,
+    pub decoder: GraphFile,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GraphFile {
+    pub file: String,
+    pub bytes: u64,
+    pub sha256: String,
+    /// Ports as `name: f32[B, 3]`.
+    pub inputs: Vec<String>,
+    pub outputs: Vec<String>,
+}
+
+/// What a graph is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    ImageEncoder,
+    TextEncoder,
+    Adapter,
+    Decoder,
+}
+
+impl Role {
+    pub const ALL: [Role; 4] = [Role::ImageEncoder, Role::TextEncoder, Role::Adapter, Role::Decoder];
+
+    /// As the manifest spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::ImageEncoder => "image_encoder",
+            Role::TextEncoder => "text_encoder",
+            Role::Adapter => "adapter",
+            Role::Decoder => "decoder",
+        }
+    }
+}
+
+impl Graphs {
+    pub fn get(&self, role: Role) -> &GraphFile {
+        match role {
+            Role::ImageEncoder => &self.image_encoder,
+            Role::TextEncoder => &self.text_encoder,
+            Role::Adapter => &self.adapter,
+            Role::Decoder => &self.decoder,
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, role: Role) -> &mut GraphFile {
+        match role {
+            Role::ImageEncoder => &mut self.image_encoder,
+            Role::TextEncoder => &mut self.text_encoder,
+            Role::Adapter => &mut self.adapter,
+            Role::Decoder => &mut self.decoder,
+        }
+    }
+}
+
+impl GraphFile {
+    /// An entry for [`write`](super::write), which fills in everything but the file's name.
+    pub fn new(file: impl Into<String>) -> GraphFile {
+        GraphFile { file: file.into(), ..GraphFile::default() }
+    }
+}
+
+impl DecoderSettings {
+    /// Width of the token and prefix embeddings.
+    pub fn n_embd(&self) -> usize {
+        self.n_head * self.head_dim
+    }
+
+    /// Tokens of a question that leave room for an answer of `max_new_tokens`.
+    pub fn max_prompt_tokens(&self) -> usize {
+        self.n_positions.saturating_sub(self.prefix_length + 1 + self.max_new_tokens)
+    }
+}
+
+impl Manifest {
+    /// The one signature that a graph of this role has in this bundle.
+    pub fn signature(&self, role: Role) -> Signature {
+        let dim = Dim::Fixed(self.embedding.dim);
+        let batch = || Dim::from("B");
+        match role {
+            Role::ImageEncoder => {
+                let n_patches = self.embedding.patches[0] * self.embedding.patches[1];
+                let PreprocessSettings { width, height, .. } = self.preprocess;
+                Signature {
+                    inputs: vec![Port::f32("pixels", [1.into(), 3.into(), height.into(), width.into()])],
+                    outputs: vec![
+                        Port::f32("embedding", [1.into(), dim.clone()]),
+                        Port::f32("patches", [1.into(), n_patches.into(), dim]),
+                        Port::f32("weights", [1.into(), n_patches.into()]),
+                    ],
+                }
+            }
+            Role::TextEncoder => Signature {
+                inputs: vec![
+                    Port::i64("ids", [batch(), "S".into()]),
+                    Port::f32("mask", ["S".into(), "S".into()]),
+                ],
+                outputs: vec![Port::f32("embedding", [batch(), dim])],
+            },
+            Role::Adapter => Signature {
+                inputs: vec![Port::f32("embedding", [batch(), dim])],
+                outputs: vec![Port::f32(
+                    "prefix",
+                    [batch(), self.decoder.prefix_length.into(), self.decoder.n_embd().into()],
+                )],
+            },
+            Role::Decoder => self.decoder_signature(),
+        }
+    }
+
+    fn decoder_signature(&self) -> Signature {
+        let DecoderSettings { n_layer, n_head, head_dim, .. } = self.decoder;
+        let cache = |name: String, length: &str| {
+            Port::f32(name, ["B".into(), n_head.into(), length.into(), head_dim.into()])
+        };
+        let mut inputs = vec![
+            Port::i64("ids", ["B".into(), "S".into()]),
+            Port::i64("positions", ["S".into()]),
+            Port::f32("prefix", ["B".into(), "S".into(), self.decoder.n_embd().into()]),
+        ];
+        let mut outputs = vec![Port::f32("logits", ["B".into(), self.tokenizer.vocab_size.into()])];
+        for layer in 0..n_layer {
+            for kind in ["key", "value"] {
+                inputs.push(cache(format!("past_{kind}_{layer}"), "T"));
+                outputs.push(cache(format!("{kind}_{layer}"), "T+S"));
+            }
+        }
+        Signature { inputs, outputs }
+    }
+
+    /// Every file that the manifest names, with its declared size and hash.
+    pub(super) fn files(&self) -> Vec<FileEntry<'_>> {
+        let Manifest { tokenizer, bridge, memory, .. } = self;
+        let mut files = vec![FileEntry(&tokenizer.file, tokenizer.bytes, &tokenizer.sha256)];
+        files.extend(bridge.iter().map(|entry| FileEntry(&entry.file, entry.bytes, &entry.sha256)));
+        files.extend(memory.iter().map(|entry| FileEntry(&entry.file, entry.bytes, &entry.sha256)));
+        files.extend(Role::ALL.map(|role| {
+            let graph = self.graphs.get(role);
+            FileEntry(&graph.file, graph.bytes, &graph.sha256)
+        }));
+        files
+    }
+
+    /// The same files, to fill in size and hash.
+    pub(super) fn files_mut(&mut self) -> Vec<(&str, &mut u64, &mut String)> {
+        let Graphs { image_encoder, text_encoder, adapter, decoder } = &mut self.graphs;
+        let tokenizer = &mut self.tokenizer;
+        let mut files = vec![(tokenizer.file.as_str(), &mut tokenizer.bytes, &mut tokenizer.sha256)];
+        if let Some(entry) = &mut self.bridge {
+            files.push((&entry.file, &mut entry.bytes, &mut entry.sha256));
+        }
+        if let Some(entry) = &mut self.memory {
+            files.push((&entry.file, &mut entry.bytes, &mut entry.sha256));
+        }
+        for graph in [image_encoder, text_encoder, adapter, decoder] {
+            files.push((&graph.file, &mut graph.bytes, &mut graph.sha256));
+        }
+        files
+    }
+}
+
+/// Name, size in bytes, sha256 in hexadecimal.
+pub(super) struct FileEntry<'m>(pub(super) &'m str, pub(super) u64, pub(super) &'m str);

@@ -1,0 +1,133 @@
+//! What a manifest must satisfy beyond its shape: every number in range, every file name plain,
+//! every declared port the one that follows from the settings.
+
+use engine::{Port, Signature};
+
+use super::manifest::{DecoderSettings, FORMAT, FileEntry, Manifest, Role};
+
+/// Largest file that a manifest may name, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// Checks everything that can be said without the files. The message names the key.
+pub(super) fn validate(manifest: &Manifest) -> Result<(), String> {
+    if manifest.format != FORMAT {
+        return Err(format!("format: {} is not supported, only {FORMAT}", manifest.format));
+    }
+    let name = &manifest.name;
+    if !is_plain(name, |c| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-_".contains(c)) {
+        return Err(format!("name: `{name}` is not made of a-z, 0-9, `.`, `-` and `_`, at most 64"));
+    }
+    for (key, text) in
+        [("version", &manifest.version), ("license", &manifest.license), ("provenance", &manifest.provenance)]
+    {
+        if text.trim().is_empty() {
+            return Err(format!("{key}: is empty"));
+        }
+    }
+    validate_numbers(manifest)?;
+    validate_files(manifest)?;
+    Role::ALL.into_iter().try_for_each(|role| validate_ports(manifest, role))
+}
+
+fn validate_numbers(manifest: &Manifest) -> Result<(), String> {
+    let Manifest { preprocess, embedding, tokenizer, decoder, vqa, .. } = manifest;
+    let sizes = [
+        ("preprocess.width", preprocess.width, 4096),
+        ("preprocess.height", preprocess.height, 4096),
+        ("embedding.dim", embedding.dim, 8192),
+        ("embedding.patches[0]", embedding.patches[0], 256),
+        ("embedding.patches[1]", embedding.patches[1], 256),
+        ("tokenizer.vocab_size", tokenizer.vocab_size, 1 << 20),
+        ("tokenizer.max_tokens", tokenizer.max_tokens, 1024),
+        ("decoder.prefix_length", decoder.prefix_length, 256),
+        ("decoder.n_layer", decoder.n_layer, 64),
+        ("decoder.n_head", decoder.n_head, 256),
+        ("decoder.head_dim", decoder.head_dim, 1024),
+        ("decoder.n_positions", decoder.n_positions, 4096),
+        ("decoder.max_new_tokens", decoder.max_new_tokens, 256),
+        ("decoder.beam_width", decoder.beam_width, 16),
+        ("decoder.rerank.n_candidates", decoder.rerank.as_ref().map_or(1, |rerank| rerank.n_candidates), 16),
+    ];
+    for (key, value, max) in sizes {
+        if !(1..=max).contains(&value) {
+            return Err(format!("{key}: must be 1 to {max}, not {value}"));
+        }
+    }
+    if tokenizer.max_tokens < 3 {
+        return Err("tokenizer.max_tokens: must leave room for bos, a token and eos".to_owned());
+    }
+    let DecoderSettings { prefix_length, n_positions, max_new_tokens, .. } = *decoder;
+    if n_positions < prefix_length + 1 + max_new_tokens {
+        return Err("decoder.n_positions: must hold prefix_length, bos and max_new_tokens".to_owned());
+    }
+    let finite = [
+        ("preprocess.mean", &preprocess.mean[..]),
+        ("decoder.rerank.fluency", &decoder.rerank.iter().map(|rerank| rerank.fluency).collect::<Vec<_>>()),
+        ("vqa.decoder_weight", &[vqa.decoder_weight]),
+        ("vqa.similarity_weight", &[vqa.similarity_weight]),
+        ("vqa.yes_bias", &[vqa.yes_bias]),
+    ];
+    let positive = [
+        ("preprocess.std", &preprocess.std[..]),
+        ("embedding.logit_scale", &[embedding.logit_scale]),
+        ("memory.tau", &manifest.memory.iter().map(|memory| memory.tau).collect::<Vec<_>>()),
+    ];
+    for (key, values) in finite.iter().chain(&positive) {
+        if !values.iter().all(|x| x.is_finite()) {
+            return Err(format!("{key}: must be finite"));
+        }
+    }
+    for (key, values) in positive {
+        if !values.iter().all(|x| *x > 0.0) {
+            return Err(format!("{key}: must be greater than 0"));
+        }
+    }
+    if !(0.0..=1.0).contains(&vqa.unsure_below) {
+        return Err(format!("vqa.unsure_below: must be 0 to 1, not {}", vqa.unsure_below));
+    }
+    Ok(())
+}
+
+fn validate_files(manifest: &Manifest) -> Result<(), String> {
+    let files = manifest.files();
+    for (idx, FileEntry(file, bytes, sha256)) in files.iter().enumerate() {
+        if !is_file_name(file) {
+            return Err(format!("file `{file}`: is no plain file name of letters, digits, `.`, `-` and `_`"));
+        }
+        if files[..idx].iter().any(|FileEntry(earlier, ..)| earlier == file) {
+            return Err(format!("file `{file}`: is named twice"));
+        }
+        if *bytes > MAX_FILE_BYTES {
+            return Err(format!("file `{file}`: {bytes} bytes exceed the limit of {MAX_FILE_BYTES}"));
+        }
+        let is_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+        if sha256.len() != 64 || !sha256.chars().all(is_hex) {
+            return Err(format!("file `{file}`: its sha256 is not 64 lower-case hexadecimal digits"));
+        }
+    }
+    Ok(())
+}
+
+/// A name that stays inside the folder on every system, and does not hide in it.
+pub(super) fn is_file_name(name: &str) -> bool {
+    name != super::MANIFEST_FILE
+        && !name.starts_with('.')
+        && is_plain(name, |c| c.is_ascii_alphanumeric() || ".-_".contains(c))
+}
+
+fn is_plain(name: &str, allowed: impl Fn(char) -> bool) -> bool {
+    (1..=64).contains(&name.len()) && name.chars().all(allowed)
+}
+
+fn validate_ports(manifest: &Manifest, role: Role) -> Result<(), String> {
+    let graph = manifest.graphs.get(role);
+    let parse = |ports: &[String]| -> Result<Vec<Port>, String> {
+        ports.iter().map(|port| port.parse().map_err(|e| format!("graphs.{}: {e}", role.name()))).collect()
+    };
+    let declared = Signature { inputs: parse(&graph.inputs)?, outputs: parse(&graph.outputs)? };
+    let expected = manifest.signature(role);
+    if declared == expected {
+        return Ok(());
+    }
+    Err(format!("graphs.{}: declares {declared}, but the settings ask for {expected}", role.name()))
+}

@@ -1,0 +1,129 @@
+//! The decoder graph, step by step: prefill, KV cache, one token more. What to feed next is the
+//! business of `captioner.rs`.
+
+use engine::{Graph, Tensor, TensorView};
+
+use crate::bundle::DecoderSettings;
+use crate::encoder::take_f32;
+use crate::{CaptionError, vector};
+
+/// Adapter and decoder graph of one bundle.
+pub(crate) struct Decoder {
+    adapter: Box<dyn Graph>,
+    graph: Box<dyn Graph>,
+    settings: DecoderSettings,
+    /// Input names of the KV cache, in the order in which the graph returns it.
+    past: Vec<String>,
+    pad: u32,
+}
+
+/// A batch of unfinished token sequences of one length: their KV cache and what may come next.
+#[derive(Clone)]
+pub(crate) struct Lines {
+    /// Keys and values of each layer, (n_lines, n_head, n_fed, head_dim).
+    cache: Vec<Tensor>,
+    /// Positions fed so far.
+    n_fed: usize,
+    /// Log-probabilities of the next token, (n_lines, vocab_size).
+    log_probs: Vec<f32>,
+    vocab_size: usize,
+}
+
+impl Lines {
+    pub(crate) fn len(&self) -> usize {
+        self.log_probs.len() / self.vocab_size
+    }
+
+    /// Log-probabilities of the next token of one line.
+    pub(crate) fn next(&self, line: usize) -> &[f32] {
+        &self.log_probs[line * self.vocab_size..][..self.vocab_size]
+    }
+
+    /// These lines in this order; a line may be taken several times.
+    pub(crate) fn select(&self, lines: &[usize]) -> Lines {
+        let cache = self.cache.iter().map(|tensor| select_rows(tensor, lines)).collect();
+        let log_probs = lines.iter().flat_map(|line| self.next(*line)).copied().collect();
+        Lines { cache, log_probs, ..*self }
+    }
+}
+
+fn select_rows(tensor: &Tensor, rows: &[usize]) -> Tensor {
+    let mut shape = tensor.shape().to_vec();
+    let data = tensor.as_f32().unwrap_or_default();
+    let row_len: usize = shape[1..].iter().product();
+    shape[0] = rows.len();
+    Tensor::f32(shape, rows.iter().flat_map(|row| &data[row * row_len..][..row_len]).copied().collect())
+}
+
+impl Decoder {
+    pub(crate) fn new(
+        adapter: Box<dyn Graph>,
+        graph: Box<dyn Graph>,
+        settings: DecoderSettings,
+        pad: u32,
+    ) -> Decoder {
+        let past = (0..settings.n_layer)
+            .flat_map(|layer| ["key", "value"].map(|kind| format!("past_{kind}_{layer}")))
+            .collect();
+        Decoder { adapter, graph, settings, past, pad }
+    }
+
+    pub(crate) fn settings(&self) -> &DecoderSettings {
+        &self.settings
+    }
+
+    /// One line that has seen the embedding and no token yet.
+    pub(crate) fn prefill(&mut self, embedding: &[f32]) -> Result<Lines, CaptionError> {
+        let outputs = self
+            .adapter
+            .run(&[("embedding", TensorView::F32 { shape: &[1, embedding.len()], data: embedding })])?;
+        let [prefix] = take_f32(outputs, "adapter")?;
+        let DecoderSettings { prefix_length, n_layer, n_head, head_dim, .. } = self.settings;
+        let empty = vec![Tensor::f32([1, n_head, 0, head_dim], Vec::new()); 2 * n_layer];
+        // The embedding of pad is zero, so this feeds the prefix alone.
+        self.run(empty, 0, &vec![self.pad; prefix_length], &prefix)
+    }
+
+    /// Feeds one token to each line.
+    pub(crate) fn feed(&mut self, lines: Lines, tokens: &[u32]) -> Result<Lines, CaptionError> {
+        let no_prefix = vec![0.0; tokens.len() * self.settings.n_embd()];
+        self.run(lines.cache, lines.n_fed, tokens, &no_prefix)
+    }
+
+    /// Runs the graph over `ids`: all of one line when nothing was fed yet, else one per line.
+    fn run(
+        &mut self,
+        cache: Vec<Tensor>,
+        n_fed: usize,
+        ids: &[u32],
+        prefix: &[f32],
+    ) -> Result<Lines, CaptionError> {
+        let fail = |why: &str| CaptionError::graph("decoder", why);
+        let (n_lines, n_new) = if n_fed == 0 { (1, ids.len()) } else { (ids.len(), 1) };
+        if n_fed + n_new > self.settings.n_positions {
+            return Err(fail("it is asked for more positions than it has"));
+        }
+        let ids: Vec<i64> = ids.iter().copied().map(i64::from).collect();
+        let positions: Vec<i64> = (n_fed as i64..).take(n_new).collect();
+        let prefix_shape = [n_lines, n_new, self.settings.n_embd()];
+        let (ids_shape, positions_shape) = ([n_lines, n_new], [n_new]);
+        let mut inputs = vec![
+            ("ids", TensorView::I64 { shape: &ids_shape, data: &ids }),
+            ("positions", TensorView::I64 { shape: &positions_shape, data: &positions }),
+            ("prefix", TensorView::F32 { shape: &prefix_shape, data: prefix }),
+        ];
+        inputs.extend(self.past.iter().map(String::as_str).zip(cache.iter().map(Tensor::view)));
+        let mut outputs = self.graph.run(&inputs)?;
+        if outputs.len() != 1 + self.past.len() {
+            return Err(fail("its outputs are not those of its signature"));
+        }
+        let cache = outputs.split_off(1);
+        let [mut log_probs] = take_f32(outputs, "decoder")?;
+        let vocab_size = log_probs.len() / n_lines;
+        if vocab_size == 0 {
+            return Err(fail("it gives no logits"));
+        }
+        log_probs.chunks_exact_mut(vocab_size).for_each(vector::log_softmax);
+        Ok(Lines { cache, n_fed: n_fed + n_new, log_probs, vocab_size })
+    }
+}

@@ -1,0 +1,185 @@
+//! Every graph of a bundle, loaded, and what can be asked of them together.
+
+use std::sync::Arc;
+
+use engine::{Engine, EngineOptions, Tensor};
+use image::RgbImage;
+
+use crate::bridge::{Bridge, Memory};
+use crate::bundle::{Bundle, Manifest, Role};
+use crate::captioner::{Caption, Captioner};
+use crate::encoder::{ImageEncoder, ImageView, TextEncoder};
+use crate::tokenizer::Tokenizer;
+use crate::vqa::{Answer, Answerer, Question};
+use crate::{CaptionError, preprocess, vector};
+
+/// What a label is wrapped in before it is encoded: encoders are trained on sentences, not on words.
+const LABEL_PROMPT: &str = "a photo of ";
+/// What stands for no image in particular.
+const NEUTRAL: &str = "a photo";
+const MAX_LABELS: usize = 1_000;
+const MAX_LABEL_CHARS: usize = 100;
+
+/// A label and how well it fits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabelScore {
+    pub label: String,
+    /// Softmax over the given labels, 0 to 1.
+    pub score: f32,
+    /// Cosine of the label's text embedding with the image embedding, -1 to 1.
+    pub cosine: f32,
+}
+
+/// Every graph of a bundle, loaded and owned by one thread. All methods block.
+pub struct Models {
+    manifest: Manifest,
+    tokenizer: Arc<Tokenizer>,
+    image_encoder: ImageEncoder,
+    text_encoder: TextEncoder,
+    captioner: Captioner,
+    bridge: Option<Bridge>,
+    memory: Option<Memory>,
+    /// Text embedding of [`NEUTRAL`].
+    neutral: Vec<f32>,
+}
+
+impl Models {
+    /// Loads every graph of the bundle, which may be dropped afterwards.
+    ///
+    /// # Errors
+    /// When a graph cannot be loaded or has another signature than the manifest says, or when the
+    /// bundle's parts do not fit together.
+    pub fn load(
+        bundle: &Bundle,
+        engine: &dyn Engine,
+        options: &EngineOptions,
+    ) -> Result<Models, CaptionError> {
+        let manifest = bundle.manifest().clone();
+        let unfit = |file: &str, why: String| CaptionError::Bundle {
+            bundle: bundle.id().to_owned(),
+            why: format!("{file} {why}"),
+        };
+        let bytes = |file: &str| bundle.file(file).unwrap_or_default();
+        let dim = manifest.embedding.dim;
+
+        let file = &manifest.tokenizer.file;
+        let tokenizer = Tokenizer::parse(bytes(file), &manifest.tokenizer).map_err(|why| unfit(file, why))?;
+        let tokenizer = Arc::new(tokenizer);
+        let bridge = (manifest.bridge.as_ref())
+            .map(|at| Bridge::parse(bytes(&at.file), dim).map_err(|why| unfit(&at.file, why)))
+            .transpose()?;
+        let memory = (manifest.memory.as_ref())
+            .map(|at| Memory::parse(bytes(&at.file), dim, at.tau).map_err(|why| unfit(&at.file, why)))
+            .transpose()?;
+
+        let load = |role: Role| {
+            let label = format!("{}/{}", bundle.id(), role.name());
+            engine.load(&label, bundle.graph(role), &manifest.signature(role), options)
+        };
+        let image_encoder = ImageEncoder::new(load(Role::ImageEncoder)?);
+        let mut text_encoder = TextEncoder::new(load(Role::TextEncoder)?, Arc::clone(&tokenizer))?;
+        let (adapter, decoder) = (load(Role::Adapter)?, load(Role::Decoder)?);
+        let captioner = Captioner::new(adapter, decoder, Arc::clone(&tokenizer), &manifest.decoder)?;
+        let neutral = text_encoder.encode(&[NEUTRAL])?.swap_remove(0);
+        Ok(Models { manifest, tokenizer, image_encoder, text_encoder, captioner, bridge, memory, neutral })
+    }
+
+    /// Pixels to the encoder's input, f32 (1, 3, height, width).
+    pub fn preprocess(&self, image: &RgbImage) -> Tensor {
+        preprocess(image, &self.manifest.preprocess)
+    }
+
+    /// # Errors
+    /// When the graph fails.
+    pub fn encode(&mut self, pixels: &Tensor) -> Result<ImageView, CaptionError> {
+        self.image_encoder.encode(pixels)
+    }
+
+    /// # Errors
+    /// When a graph fails.
+    pub fn caption(&mut self, view: &ImageView) -> Result<Caption, CaptionError> {
+        let conditioned = self.conditioned(&view.embedding);
+        let Some(rerank) = self.manifest.decoder.rerank.clone() else {
+            return self.captioner.caption(&conditioned);
+        };
+        let candidates = self.captioner.candidates(&conditioned, rerank.n_candidates)?;
+        let best = rerank_by(&mut self.text_encoder, &view.embedding, &candidates, rerank.fluency)?;
+        Ok(candidates.into_iter().nth(best).unwrap_or_else(|| Caption { text: String::new(), score: 0.0 }))
+    }
+
+    /// # Errors
+    /// [`CaptionError::Request`] when the question or its choices are empty, too many or too long;
+    /// otherwise when a graph fails.
+    pub fn answer(&mut self, view: &ImageView, question: &Question) -> Result<Answer, CaptionError> {
+        let neutral = projected(self.memory.as_ref(), self.neutral.clone());
+        let mut answerer = Answerer {
+            conditioned: self.conditioned(&view.embedding),
+            captioner: &mut self.captioner,
+            text_encoder: &mut self.text_encoder,
+            tokenizer: &self.tokenizer,
+            settings: &self.manifest.vqa,
+            logit_scale: self.manifest.embedding.logit_scale,
+            neutral: &neutral,
+            neutral_text: &self.neutral,
+        };
+        answerer.answer(view, question)
+    }
+
+    /// Zero-shot: which of the labels fits, best first.
+    ///
+    /// # Errors
+    /// [`CaptionError::Request`] when there is no label or more than 1,000, or one is empty or longer
+    /// than 100 characters; otherwise when the graph fails.
+    pub fn label(&mut self, view: &ImageView, labels: &[String]) -> Result<Vec<LabelScore>, CaptionError> {
+        if !(1..=MAX_LABELS).contains(&labels.len()) {
+            return Err(CaptionError::Request(format!("1 to {MAX_LABELS} labels, not {}", labels.len())));
+        }
+        if labels.iter().any(|label| label.trim().is_empty() || label.chars().count() > MAX_LABEL_CHARS) {
+            return Err(CaptionError::Request(format!(
+                "a label is empty or longer than {MAX_LABEL_CHARS} characters"
+            )));
+        }
+        let prompts: Vec<String> =
+            labels.iter().map(|label| format!("{LABEL_PROMPT}{}", label.trim())).collect();
+        let texts = self.text_encoder.encode(&prompts)?;
+        let cosines: Vec<f32> = texts.iter().map(|text| vector::dot(text, &view.embedding)).collect();
+        let mut scores: Vec<f32> =
+            cosines.iter().map(|cosine| self.manifest.embedding.logit_scale * cosine).collect();
+        vector::softmax(&mut scores);
+        let scored = labels.iter().zip(scores).zip(cosines);
+        let mut scored: Vec<LabelScore> = scored
+            .map(|((label, score), cosine)| LabelScore { label: label.clone(), score, cosine })
+            .collect();
+        scored.sort_by(|a, b| b.score.total_cmp(&a.score));
+        Ok(scored)
+    }
+
+    /// The image embedding as the adapter takes it.
+    fn conditioned(&self, embedding: &[f32]) -> Vec<f32> {
+        let bridged =
+            self.bridge.as_ref().map_or_else(|| embedding.to_vec(), |bridge| bridge.apply(embedding));
+        projected(self.memory.as_ref(), bridged)
+    }
+}
+
+fn projected(memory: Option<&Memory>, embedding: Vec<f32>) -> Vec<f32> {
+    memory.map_or_else(|| embedding.clone(), |memory| memory.apply(&embedding))
+}
+
+/// The candidate with the largest `cosine + fluency * mean log-probability`, as an index.
+///
+/// # Errors
+/// When the text encoder fails.
+pub fn rerank_by(
+    text_encoder: &mut TextEncoder,
+    embedding: &[f32],
+    candidates: &[Caption],
+    fluency: f32,
+) -> Result<usize, CaptionError> {
+    let texts: Vec<&str> = candidates.iter().map(|candidate| candidate.text.as_str()).collect();
+    let embeddings = text_encoder.encode(&texts)?;
+    let values: Vec<f32> = std::iter::zip(&embeddings, candidates)
+        .map(|(text, candidate)| vector::dot(text, embedding) + fluency * candidate.score.ln())
+        .collect();
+    Ok(vector::top(&values, 1).first().copied().unwrap_or(0))
+}

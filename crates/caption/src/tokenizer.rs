@@ -1,0 +1,90 @@
+//! Text to token ids and back: a bundle's `tokenizer.json` with limits around it.
+
+use crate::bundle::TokenizerSettings;
+
+/// Characters of a text that are looked at. Tokenising is linear, but the text comes from a network.
+const MAX_CHARS: usize = 2_000;
+
+/// Turns text into tokens and tokens into text.
+#[derive(Clone)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    vocab_size: usize,
+    max_tokens: usize,
+    bos: u32,
+    eos: u32,
+    pad: u32,
+}
+
+impl Tokenizer {
+    /// Loads the `tokenizer.json` in `json`.
+    ///
+    /// # Errors
+    /// A message when it is no tokenizer, lacks a special token, or has another number of tokens than
+    /// the settings say.
+    pub fn parse(json: &[u8], settings: &TokenizerSettings) -> Result<Tokenizer, String> {
+        let inner = tokenizers::Tokenizer::from_bytes(json).map_err(|e| format!("no tokenizer: {e}"))?;
+        let vocab_size = inner.get_vocab_size(true);
+        if vocab_size != settings.vocab_size {
+            return Err(format!("has {vocab_size} tokens, the manifest says {}", settings.vocab_size));
+        }
+        let special = |token: &str| {
+            inner
+                .token_to_id(token)
+                .filter(|id| (*id as usize) < vocab_size)
+                .ok_or_else(|| format!("has no token `{token}`"))
+        };
+        let (bos, eos, pad) = (special(&settings.bos)?, special(&settings.eos)?, special(&settings.pad)?);
+        if bos == eos || bos == pad || eos == pad || vocab_size < 4 {
+            return Err("its bos, eos and pad are not three tokens among others".to_owned());
+        }
+        Ok(Tokenizer { inner, vocab_size, max_tokens: settings.max_tokens, bos, eos, pad })
+    }
+
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    pub fn bos(&self) -> u32 {
+        self.bos
+    }
+
+    pub fn eos(&self) -> u32 {
+        self.eos
+    }
+
+    pub fn pad(&self) -> u32 {
+        self.pad
+    }
+
+    /// The tokens of `text` without special ones, even where the text spells them. Text beyond the
+    /// first 2,000 characters is not read.
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        let text: String = text.chars().take(MAX_CHARS).collect();
+        let tokens = match self.inner.encode_fast(text, false) {
+            Ok(encoding) => encoding.get_ids().to_vec(),
+            // Byte-level BPE knows every text; another kind may find a text without tokens.
+            Err(_) => Vec::new(),
+        };
+        tokens.into_iter().filter(|id| !self.is_special(*id) && (*id as usize) < self.vocab_size).collect()
+    }
+
+    /// A row for the text encoder: bos, the text cut to fit, eos.
+    pub fn encode_row(&self, text: &str) -> Vec<i64> {
+        let mut row = self.encode(text);
+        row.truncate(self.max_tokens.saturating_sub(2));
+        row.insert(0, self.bos);
+        row.push(self.eos);
+        row.into_iter().map(i64::from).collect()
+    }
+
+    /// The text of `tokens`, special ones left out, as the tokenizer spells it.
+    pub fn decode(&self, tokens: &[u32]) -> String {
+        let tokens: Vec<u32> = tokens.iter().copied().filter(|id| !self.is_special(*id)).collect();
+        self.inner.decode(&tokens, true).unwrap_or_default()
+    }
+
+    fn is_special(&self, id: u32) -> bool {
+        [self.bos, self.eos, self.pad].contains(&id)
+    }
+}

@@ -1,0 +1,47 @@
+"""Writes resize.json: what Pillow makes of a few synthetic images. Run: python resize.py (needs Pillow)."""
+
+import json
+import pathlib
+
+import PIL
+from PIL import Image
+
+CASES = [  # source width, height, target width, height, mode
+    (37, 23, 16, 16, "squash"),
+    (64, 48, 24, 18, "squash"),
+    (5, 7, 16, 12, "squash"),
+    (16, 16, 16, 16, "squash"),
+    (100, 3, 8, 8, "squash"),
+    (1, 1, 4, 4, "squash"),
+    (40, 20, 16, 16, "crop"),
+    (21, 50, 12, 12, "crop"),
+    (50, 21, 20, 12, "crop"),
+]
+
+
+def pixel(x: int, y: int, channel: int) -> int:
+    return ((x * 7 + y * 13 + channel * 50) ^ (x * y)) & 255
+
+
+def crop_box(width: int, height: int, to_width: int, to_height: int) -> tuple[float, ...]:
+    """The largest centred box of the target's aspect."""
+    scale = min(width / to_width, height / to_height)
+    box_width, box_height = to_width * scale, to_height * scale
+    left, top = (width - box_width) / 2, (height - box_height) / 2
+    return (left, top, left + box_width, top + box_height)
+
+
+def main() -> None:
+    cases = []
+    for width, height, to_width, to_height, mode in CASES:
+        image = Image.new("RGB", (width, height))
+        image.putdata([tuple(pixel(x, y, c) for c in range(3)) for y in range(height) for x in range(width)])
+        box = crop_box(width, height, to_width, to_height) if mode == "crop" else None
+        resized = image.resize((to_width, to_height), Image.Resampling.BICUBIC, box=box)
+        cases.append({"from": [width, height], "to": [to_width, to_height], "resize": mode, "rgb": list(resized.tobytes())})
+    file = pathlib.Path(__file__).with_name("resize.json")
+    file.write_text(json.dumps({"pillow": PIL.__version__, "cases": cases}, separators=(",", ":")) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+//! A whole tiny bundle under the real engine: encode, caption, ask, label.
+
+use caption::testing::write_tiny_bundle;
+use caption::{Bundle, CaptionError, ImageView, Models, Question, Verdict};
+use engine::EngineOptions;
+use image::{Rgb, RgbImage};
+
+fn models(seed: u64) -> Models {
+    let dir = tempfile::tempdir().unwrap();
+    write_tiny_bundle(&dir.path().join("tiny"), seed).unwrap();
+    let bundle = Bundle::open(&dir.path().join("tiny")).unwrap();
+    Models::load(&bundle, &*engine::open("tract").unwrap(), &EngineOptions::default()).unwrap()
+}
+
+fn view(models: &mut Models, shade: u8) -> ImageView {
+    let photo = RgbImage::from_fn(20, 10, |x, y| Rgb([shade, (x * 12) as u8, (y * 25) as u8]));
+    let pixels = models.preprocess(&photo);
+    models.encode(&pixels).unwrap()
+}
+
+fn question(text: &str, choices: &[&str]) -> Question {
+    Question { text: text.to_owned(), choices: choices.iter().map(|choice| (*choice).to_owned()).collect() }
+}
+
+#[test]
+fn a_photo_becomes_a_sentence_and_the_same_one_again() {
+    for seed in 0..5 {
+        let mut models = models(seed);
+        let view = view(&mut models, 200);
+        assert_eq!((view.embedding.len(), view.patches.len(), view.weights.len()), (8, 32, 4));
+        let caption = models.caption(&view).unwrap();
+        assert!(caption.score > 0.0 && caption.score <= 1.0);
+        assert!(!caption.text.is_empty() && !caption.text.contains('<') && !caption.text.contains("  "));
+        for _ in 0..3 {
+            assert_eq!(models.caption(&view).unwrap(), caption);
+        }
+    }
+}
+
+#[test]
+fn labels_share_one_whole_and_come_best_first() {
+    let mut models = models(1);
+    let view = view(&mut models, 10);
+    let labels = ["dog", "cat", "red ball"].map(str::to_owned);
+    let scored = models.label(&view, &labels).unwrap();
+    assert_eq!(scored.len(), 3);
+    assert!((scored.iter().map(|label| label.score).sum::<f32>() - 1.0).abs() < 1e-5);
+    assert!(scored.windows(2).all(|pair| pair[0].score >= pair[1].score && pair[0].cosine >= pair[1].cosine));
+    assert!(scored.iter().all(|label| label.cosine.abs() <= 1.0 + 1e-5));
+}
+
+#[test]
+fn every_kind_of_question_has_an_answer() {
+    let mut models = models(2);
+    let view = view(&mut models, 100);
+    for (text, choices, n) in [
+        ("Is there a dog?", &[][..], 2),
+        ("The dog sits on the grass.", &[], 2),
+        ("Is there a dog?", &["Yes", "No"], 2),
+        ("What color is the ball?", &[], 11),
+        ("How many dogs are there?", &[], 7),
+        ("What is on the grass?", &["a dog", "a cat", "a man"], 3),
+        ("What is on the grass?", &[], 1),
+    ] {
+        let answer = models.answer(&view, &question(text, choices)).unwrap();
+        assert_eq!(answer.candidates.len(), n, "{text}");
+        assert_eq!((answer.text.clone(), answer.score), answer.candidates[0], "{text}");
+        assert!(answer.candidates.windows(2).all(|pair| pair[0].1 >= pair[1].1), "{text}");
+        assert_eq!(answer.verdict == Verdict::Unsure, answer.score < 0.6, "{text}");
+        if n > 1 {
+            assert!((answer.candidates.iter().map(|(_, share)| share).sum::<f32>() - 1.0).abs() < 1e-5);
+        }
+        for choice in choices {
+            assert!(answer.candidates.iter().any(|(text, _)| text == choice), "{text}");
+        }
+    }
+}
+
+#[test]
+fn the_order_of_the_choices_does_not_matter() {
+    let mut models = models(3);
+    let view = view(&mut models, 50);
+    let one = models.answer(&view, &question("What is there?", &["a dog", "a cat", "two"])).unwrap();
+    let other = models.answer(&view, &question("What is there?", &["two", "a cat", "a dog"])).unwrap();
+    assert_eq!(one.text, other.text);
+    assert!((one.score - other.score).abs() < 1e-5);
+}
+
+#[test]
+fn requests_out_of_bounds_are_refused() {
+    let mut models = models(1);
+    let view = view(&mut models, 0);
+    let long = "dog ".repeat(70);
+    let many = vec!["dog"; 33];
+    for question in [
+        question("", &[]),
+        question("  ", &[]),
+        question(&long, &[]),
+        question(&"x".repeat(1000), &[]),
+        question("what?", &[""]),
+        question("what?", &[&long[..200]]),
+        question("what?", &many),
+    ] {
+        let error = models.answer(&view, &question).unwrap_err();
+        assert!(matches!(error, CaptionError::Request(_)), "{error}");
+    }
+    for labels in [vec![], vec![" ".to_owned()], vec!["x".repeat(101)], vec!["dog".to_owned(); 1001]] {
+        let error = models.label(&view, &labels).unwrap_err();
+        assert!(matches!(error, CaptionError::Request(_)), "{error}");
+    }
+}
+
+#[test]
+fn a_tokenizer_of_another_size_does_not_load() {
+    let (mut manifest, files) = caption::testing::tiny_bundle(1);
+    manifest.tokenizer.eos = "<end>".to_owned();
+    let files: Vec<(&str, &[u8])> =
+        files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    let dir = tempfile::tempdir().unwrap();
+    caption::bundle::write(&dir.path().join("tiny"), manifest, &files).unwrap();
+    let bundle = Bundle::open(&dir.path().join("tiny")).unwrap();
+    let loaded = Models::load(&bundle, &*engine::open("tract").unwrap(), &EngineOptions::default());
+    let error = loaded.err().unwrap().to_string();
+    assert!(error.contains("tokenizer.json") && error.contains("<end>"), "{error}");
+}

@@ -1,0 +1,103 @@
+//! What every engine checks around a run, so that callers see one behaviour: names, element types,
+//! shapes, symbols and finiteness.
+
+use crate::onnx::n_elements;
+use crate::{Dim, ElementType, Port, Signature, Tensor, TensorView};
+
+/// The values that a run's symbols have taken so far.
+pub(crate) struct Symbols<'s>(Vec<(&'s str, usize)>);
+
+impl<'s> Symbols<'s> {
+    /// Checks the inputs of a run and returns them in the order of `signature`.
+    pub(crate) fn of_inputs<'v>(
+        signature: &'s Signature,
+        inputs: &[(&str, TensorView<'v>)],
+    ) -> Result<(Symbols<'s>, Vec<TensorView<'v>>), String> {
+        let ports = &signature.inputs;
+        for (idx, (name, _)) in inputs.iter().enumerate() {
+            if ports.iter().all(|port| port.name != *name) {
+                return Err(format!("it has no input `{name}`"));
+            }
+            if inputs[..idx].iter().any(|(earlier, _)| earlier == name) {
+                return Err(format!("input `{name}` is given twice"));
+            }
+        }
+        let mut symbols = Symbols(Vec::new());
+        let ordered = ports
+            .iter()
+            .map(|port| {
+                let (_, view) = inputs
+                    .iter()
+                    .find(|(name, _)| port.name == *name)
+                    .ok_or_else(|| format!("input `{}` is missing", port.name))?;
+                symbols.check("input", port, *view)?;
+                Ok(*view)
+            })
+            .collect::<Result<_, String>>()?;
+        Ok((symbols, ordered))
+    }
+
+    /// Checks the outputs of the same run.
+    pub(crate) fn check_outputs(
+        &mut self,
+        signature: &'s Signature,
+        outputs: &[Tensor],
+    ) -> Result<(), String> {
+        if outputs.len() != signature.outputs.len() {
+            return Err(format!("it gave {} outputs, {} declared", outputs.len(), signature.outputs.len()));
+        }
+        std::iter::zip(&signature.outputs, outputs)
+            .try_for_each(|(port, tensor)| self.check("output", port, tensor.view()))
+    }
+
+    fn check(&mut self, side: &str, port: &'s Port, view: TensorView<'_>) -> Result<(), String> {
+        let (element_type, shape, n_given) = match view {
+            TensorView::F32 { shape, data } => (ElementType::F32, shape, data.len()),
+            TensorView::I64 { shape, data } => (ElementType::I64, shape, data.len()),
+        };
+        let fits = port.element_type == element_type
+            && port.dims.len() == shape.len()
+            && std::iter::zip(&port.dims, shape).all(|(dim, n)| match dim {
+                Dim::Fixed(declared) => declared == n,
+                Dim::Symbol(name) => self.take(name, *n),
+            });
+        if !fits {
+            let given = Port {
+                name: port.name.clone(),
+                element_type,
+                dims: shape.iter().map(|n| Dim::Fixed(*n)).collect(),
+            };
+            return Err(format!("{side} {given} does not fit {port}{self}"));
+        }
+        match n_elements(shape.iter().copied()) {
+            Some(n) if n == n_given => {}
+            Some(n) => return Err(format!("{side} `{}` has {n_given} elements, not {n}", port.name)),
+            None => return Err(format!("{side} `{}` has too many elements", port.name)),
+        }
+        if let TensorView::F32 { data, .. } = view
+            && !data.iter().all(|x| x.is_finite())
+        {
+            return Err(format!("{side} `{}` is not finite", port.name));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, name: &'s str, n: usize) -> bool {
+        match self.0.iter().find(|(taken, _)| *taken == name) {
+            Some((_, value)) => *value == n,
+            None => {
+                self.0.push((name, n));
+                true
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Symbols<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (idx, (name, n)) in self.0.iter().enumerate() {
+            write!(f, "{} {name} = {n}", if idx == 0 { " with" } else { "," })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,178 @@
+//! Weights stored small: int8 behind `DequantizeLinear`, f16 behind `Cast`.
+//!
+//! An inference engine may convert such weights anew at each run (tract folds constants only up to
+//! 4 MiB), so they become plain f32 initializers before it sees the graph. A conversion whose input
+//! is computed at run time is none of ours and stays.
+
+use std::collections::{HashMap, HashSet};
+
+use super::pb::tensor_proto::DataType;
+use super::{OnnxError, dims_of, n_elements, pb};
+
+/// Replaces every `DequantizeLinear` of a stored int8 or uint8 tensor (one scale, or one per index of
+/// `axis`; optional zero point) and every `Cast` of a stored f16 tensor to f32 by a stored f32 tensor.
+///
+/// # Errors
+/// When such a node is malformed: data that does not fill its shape, scales that do not fit the axis,
+/// blocked quantization, a scale that is not finite.
+pub fn expand_weights(model: &mut pb::ModelProto) -> Result<(), OnnxError> {
+    let graph = model.graph.as_mut().ok_or_else(|| OnnxError::new("it holds no graph"))?;
+    let mut stored: HashMap<String, pb::TensorProto> =
+        graph.initializer.drain(..).map(|tensor| (tensor.name.clone(), tensor)).collect();
+    let mut consumed = HashSet::new();
+    let mut kept = Vec::with_capacity(graph.node.len());
+    for node in graph.node.drain(..) {
+        match expand(&node, &stored)? {
+            Some(tensor) => {
+                consumed.extend(node.input);
+                stored.insert(tensor.name.clone(), tensor);
+            }
+            None => kept.push(node),
+        }
+    }
+    graph.node = kept;
+    // What only the replaced nodes read is dead weight now.
+    for name in graph.node.iter().flat_map(|node| &node.input) {
+        consumed.remove(name);
+    }
+    for output in &graph.output {
+        consumed.remove(&output.name);
+    }
+    let mut tensors: Vec<_> =
+        stored.into_values().filter(|tensor| !consumed.contains(&tensor.name)).collect();
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    graph.initializer = tensors;
+    Ok(())
+}
+
+fn expand(
+    node: &pb::NodeProto,
+    stored: &HashMap<String, pb::TensorProto>,
+) -> Result<Option<pb::TensorProto>, OnnxError> {
+    let Some(input) = node.input.first().and_then(|name| stored.get(name)) else {
+        return Ok(None);
+    };
+    let [output] = &node.output[..] else { return Ok(None) };
+    let fail = |why: &str| OnnxError::new(format!("expand weight `{}`: {why}", input.name));
+    let from = DataType::try_from(input.data_type).unwrap_or(DataType::Undefined);
+    let values = match (node.op_type.as_str(), from) {
+        ("Cast", DataType::Float16) if attribute(node, "to") == Some(DataType::Float as i64) => {
+            halves(input).ok_or_else(|| fail("its data does not fill its shape"))?
+        }
+        ("DequantizeLinear", DataType::Int8 | DataType::Uint8) => {
+            let Some(scale) = node.input.get(1).and_then(|name| stored.get(name)) else { return Ok(None) };
+            let zero = match node.input.get(2).filter(|name| !name.is_empty()).map(|name| stored.get(name)) {
+                Some(None) => return Ok(None),
+                zero => zero.flatten(),
+            };
+            dequantize(node, input, scale, zero).map_err(fail)?
+        }
+        _ => return Ok(None),
+    };
+    if !values.iter().all(|x| x.is_finite()) {
+        return Err(fail("a value is not finite"));
+    }
+    Ok(Some(pb::TensorProto {
+        name: output.clone(),
+        dims: input.dims.clone(),
+        data_type: DataType::Float as i32,
+        raw_data: values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        ..Default::default()
+    }))
+}
+
+fn dequantize(
+    node: &pb::NodeProto,
+    input: &pb::TensorProto,
+    scale: &pb::TensorProto,
+    zero: Option<&pb::TensorProto>,
+) -> Result<Vec<f32>, &'static str> {
+    const NO_DATA: &str = "its data does not fill its shape";
+    if attribute(node, "block_size").unwrap_or(0) != 0 {
+        return Err("blocked quantization is not supported");
+    }
+    let dims = dims_of(input).ok_or(NO_DATA)?;
+    let quants = integers(input).ok_or(NO_DATA)?;
+    let scales = floats(scale).ok_or("its scale is no f32 tensor that fills its shape")?;
+    let zeros = match zero {
+        Some(zero) => integers(zero).ok_or("its zero point is no int8 tensor that fills its shape")?,
+        None => vec![0; scales.len()],
+    };
+    if zeros.len() != scales.len() {
+        return Err("it has another number of zero points than of scales");
+    }
+    if let ([scale], [zero]) = (&scales[..], &zeros[..]) {
+        return Ok(quants.iter().map(|q| f32::from(q - zero) * scale).collect());
+    }
+    let axis = attribute(node, "axis").unwrap_or(1);
+    let axis = if axis < 0 { axis + dims.len() as i64 } else { axis };
+    let axis =
+        usize::try_from(axis).ok().filter(|axis| *axis < dims.len()).ok_or("its axis is out of range")?;
+    if scales.len() != dims[axis] {
+        return Err("it has another number of scales than its axis has entries");
+    }
+    let inner: usize = dims[axis + 1..].iter().product();
+    Ok(quants
+        .chunks(inner.max(1))
+        .enumerate()
+        .flat_map(|(idx, run)| {
+            let (scale, zero) = (scales[idx % scales.len()], zeros[idx % scales.len()]);
+            run.iter().map(move |q| f32::from(q - zero) * scale)
+        })
+        .collect())
+}
+
+fn attribute(node: &pb::NodeProto, name: &str) -> Option<i64> {
+    node.attribute.iter().find(|attribute| attribute.name == name).map(|attribute| attribute.i)
+}
+
+/// The elements of an int8 or uint8 tensor, if they fill its shape.
+fn integers(tensor: &pb::TensorProto) -> Option<Vec<i16>> {
+    let n = n_elements(dims_of(tensor)?)?;
+    let words = &tensor.int32_data;
+    let values: Vec<i16> = match (DataType::try_from(tensor.data_type).ok()?, tensor.raw_data.is_empty()) {
+        (DataType::Int8, false) => tensor.raw_data.iter().map(|byte| byte.cast_signed().into()).collect(),
+        (DataType::Uint8, false) => tensor.raw_data.iter().map(|byte| (*byte).into()).collect(),
+        (DataType::Int8, true) => {
+            words.iter().map(|word| i8::try_from(*word).ok().map(i16::from)).collect::<Option<_>>()?
+        }
+        (DataType::Uint8, true) => {
+            words.iter().map(|word| u8::try_from(*word).ok().map(i16::from)).collect::<Option<_>>()?
+        }
+        _ => return None,
+    };
+    (values.len() == n).then_some(values)
+}
+
+/// The elements of an f32 tensor, if they fill its shape.
+fn floats(tensor: &pb::TensorProto) -> Option<Vec<f32>> {
+    let n = n_elements(dims_of(tensor)?)?;
+    if tensor.data_type != DataType::Float as i32 {
+        return None;
+    }
+    let values = if tensor.raw_data.is_empty() {
+        tensor.float_data.clone()
+    } else {
+        let (words, rest) = tensor.raw_data.as_chunks::<4>();
+        if !rest.is_empty() {
+            return None;
+        }
+        words.iter().map(|word| f32::from_le_bytes(*word)).collect()
+    };
+    (values.len() == n).then_some(values)
+}
+
+/// The elements of an f16 tensor as f32, if they fill its shape.
+fn halves(tensor: &pb::TensorProto) -> Option<Vec<f32>> {
+    let n = n_elements(dims_of(tensor)?)?;
+    let bits: Vec<u16> = if tensor.raw_data.is_empty() {
+        tensor.int32_data.iter().map(|bits| u16::try_from(*bits).ok()).collect::<Option<_>>()?
+    } else {
+        let (words, rest) = tensor.raw_data.as_chunks::<2>();
+        if !rest.is_empty() {
+            return None;
+        }
+        words.iter().map(|word| u16::from_le_bytes(*word)).collect()
+    };
+    (bits.len() == n).then(|| bits.into_iter().map(|bits| half::f16::from_bits(bits).to_f32()).collect())
+}

@@ -1,0 +1,255 @@
+//! `captiond-train bundle`: from the folders of the runs to a bundle.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use caption::{Captioner, Tokenizer};
+use caption::bundle::{
+    self, BridgeSettings, DecoderSettings, EmbeddingSettings, FORMAT, Filter, GraphFile, Graphs, Manifest,
+    MemorySettings, PreprocessSettings, RerankSettings, Resize, TokenizerSettings, VqaSettings,
+};
+
+use engine::EngineOptions;
+use rand::seq::index;
+use safetensors::tensor::{Dtype, TensorView};
+
+use crate::export::image::INPUT_SIDE;
+use crate::model::{DecoderConfig, GRID_SIDE};
+use crate::text::MAX_TOKENS;
+use crate::tokenizer::SPECIALS;
+use crate::training::step_rng;
+
+/// Longest caption in tokens.
+const MAX_NEW_TOKENS: usize = 24;
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct BundleArgs {
+    /// Folder of `captiond-train text`
+    #[arg(long)]
+    pub text: PathBuf,
+    /// Folder of `captiond-train encoder`
+    #[arg(long)]
+    pub encoder: PathBuf,
+    /// Folder of `captiond-train decoder`
+    #[arg(long)]
+    pub decoder: PathBuf,
+    #[arg(long)]
+    pub out: PathBuf,
+    #[arg(long, default_value = "lite")]
+    pub name: String,
+    #[arg(long, default_value = "0.1.0")]
+    pub version: String,
+    /// Hypotheses of the beam; 1 is greedy
+    #[arg(long, default_value_t = 3)]
+    pub beam_width: usize,
+    /// Captions among which the text encoder chooses; 1 leaves the beam's own
+    #[arg(long, default_value_t = 1)]
+    pub candidates: usize,
+    /// Weight of the decoder's own probability in that choice
+    #[arg(long, default_value_t = 0.1)]
+    pub fluency: f32,
+    /// Move image embeddings by the difference of the modalities' means (C3, Zhang et al. 2024)
+    #[arg(long)]
+    pub centre: bool,
+    /// Sentences of the text memory (DeCap, Li et al. 2023); 0 leaves it out
+    #[arg(long, default_value_t = 0)]
+    pub memory: usize,
+    /// Temperature of the text memory
+    #[arg(long, default_value_t = 0.02)]
+    pub memory_tau: f32,
+    /// Answers with a lower score are called unsure
+    #[arg(long, default_value_t = 0.55)]
+    pub unsure_below: f32,
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// The terms under which the data allow the weights to be used.
+const LICENSE: &str = "non-commercial research and education: trained on photos and captions of Flickr8k and \
+                       Flickr30k (Flickr terms, research use), captions of COCO (CC BY 4.0), and a backbone under \
+                       Apache-2.0; see NOTICE";
+
+/// How a frame becomes the backbone's input.
+pub fn preprocess_settings() -> PreprocessSettings {
+    PreprocessSettings {
+        width: INPUT_SIDE,
+        height: INPUT_SIDE,
+        resize: Resize::Squash,
+        filter: Filter::Bicubic,
+        mean: [128.0; 3],
+        std: [1.0 / 0.007_874; 3],
+    }
+}
+
+fn tokenizer_settings(vocab_size: usize) -> TokenizerSettings {
+    let [pad, bos, eos] = SPECIALS.map(str::to_owned);
+    TokenizerSettings {
+        file: "tokenizer.json".to_owned(),
+        bytes: 0,
+        sha256: String::new(),
+        bos,
+        eos,
+        pad,
+        vocab_size,
+        max_tokens: MAX_TOKENS,
+    }
+}
+
+fn decoder_settings(config: &DecoderConfig) -> DecoderSettings {
+    DecoderSettings {
+        prefix_length: config.prefix_length,
+        n_layer: config.n_layer,
+        n_head: config.n_head,
+        head_dim: config.d / config.n_head,
+        n_positions: config.max_positions,
+        max_new_tokens: MAX_NEW_TOKENS,
+        beam_width: 1,
+        rerank: None,
+    }
+}
+
+/// The daemon's captioner over graphs in memory, greedy.
+pub fn captioner(
+    adapter: &[u8],
+    decoder: &[u8],
+    bpe: &tokenizers::Tokenizer,
+    config: &DecoderConfig,
+) -> Result<Captioner> {
+    let json = serde_json::to_vec(bpe)?;
+    let tokenizer = Tokenizer::parse(&json, &tokenizer_settings(config.vocab_size))
+        .map_err(|why| anyhow::anyhow!("tokenizer: {why}"))?;
+    let engine = engine::open("tract")?;
+    let load = |label: &str, onnx: &[u8]| -> Result<_> {
+        let signature = engine::onnx::signature_of(onnx)?;
+        Ok(engine.load(label, onnx, &signature, &EngineOptions::default())?)
+    };
+    Ok(Captioner::new(
+        load("adapter", adapter)?,
+        load("decoder", decoder)?,
+        Arc::new(tokenizer),
+        &decoder_settings(config),
+    )?)
+}
+
+pub fn run(args: &BundleArgs) -> Result<()> {
+    let read = |dir: &Path, name: &str| {
+        std::fs::read(dir.join(name)).with_context(|| format!("read {}", dir.join(name).display()))
+    };
+    let config: DecoderConfig = serde_json::from_slice(&read(&args.decoder, "config.json")?)?;
+    let mut files = vec![
+        ("image_encoder.onnx", read(&args.encoder, "image_encoder.onnx")?),
+        ("text_encoder.onnx", read(&args.text, "text_encoder.onnx")?),
+        ("adapter.onnx", read(&args.decoder, "adapter.onnx")?),
+        ("decoder.onnx", read(&args.decoder, "decoder.onnx")?),
+        ("tokenizer.json", read(&args.text, "tokenizer.json")?),
+    ];
+    let bridge = if args.centre {
+        let mean = |dir: &Path, name: &str| -> Result<Vec<f32>> { Ok(serde_json::from_slice(&read(dir, name)?)?) };
+        let image = mean(&args.encoder, "image_mean.json")?;
+        let text = mean(&args.decoder, "text_mean.json")?;
+        files.push(("bridge.safetensors", means_file(&image, &text)?));
+        Some(BridgeSettings { file: "bridge.safetensors".to_owned(), bytes: 0, sha256: String::new() })
+    } else {
+        None
+    };
+    let memory = if args.memory > 0 {
+        files.push(("memory.safetensors", memory_file(args)?));
+        Some(MemorySettings {
+            file: "memory.safetensors".to_owned(),
+            bytes: 0,
+            sha256: String::new(),
+            tau: args.memory_tau,
+        })
+    } else {
+        None
+    };
+    let mut decoder = decoder_settings(&config);
+    decoder.beam_width = args.beam_width;
+    if args.candidates > 1 {
+        decoder.rerank = Some(RerankSettings { n_candidates: args.candidates, fluency: args.fluency });
+    }
+    let run: serde_json::Value = serde_json::from_slice(&read(&args.decoder, "run.json")?)?;
+    let manifest = Manifest {
+        format: FORMAT,
+        name: args.name.clone(),
+        version: args.version.clone(),
+        license: LICENSE.to_owned(),
+        provenance: provenance(&run),
+        preprocess: preprocess_settings(),
+        embedding: EmbeddingSettings {
+            dim: config.embed_dim,
+            logit_scale: 20.0,
+            patches: [GRID_SIDE, GRID_SIDE],
+        },
+        tokenizer: tokenizer_settings(config.vocab_size),
+        decoder,
+        vqa: VqaSettings {
+            unsure_below: args.unsure_below,
+            decoder_weight: 1.0,
+            similarity_weight: 1.0,
+            yes_bias: 0.0,
+        },
+        bridge,
+        memory,
+        graphs: Graphs {
+            image_encoder: GraphFile::new("image_encoder.onnx"),
+            text_encoder: GraphFile::new("text_encoder.onnx"),
+            adapter: GraphFile::new("adapter.onnx"),
+            decoder: GraphFile::new("decoder.onnx"),
+        },
+    };
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+    bundle::write(&args.out, manifest, &files)?;
+    let total: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
+    for (name, bytes) in &files {
+        crate::report(&format!("{:>10} {name}", bytes.len()))?;
+    }
+    crate::report(&format!("{total:>10} bytes in {}", args.out.display()))
+}
+
+/// What the decoder saw, from its run's arguments, without the paths of the machine it ran on.
+fn provenance(run: &serde_json::Value) -> String {
+    let of = |key: &str| run[key].to_string().replace('"', "");
+    format!(
+        "image encoder: MobileNetEdgeTPU (frozen) and an attention-pooling head trained on Flickr8k, COCO and \
+         Flickr30k photos toward all-MiniLM-L6-v2; text encoder: distilled from the same; decoder: text only, preset \
+         {}, target {}, noise cosine {}, sources {}, {} steps of {}, seed {}",
+        of("preset"),
+        of("target"),
+        of("noise_cosine"),
+        of("sources"),
+        of("steps"),
+        of("batch"),
+        of("seed")
+    )
+}
+
+fn means_file(image: &[f32], text: &[f32]) -> Result<Vec<u8>> {
+    let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    let (image_bytes, text_bytes) = (bytes(image), bytes(text));
+    let tensors = [
+        ("image_mean", TensorView::new(Dtype::F32, vec![image.len()], &image_bytes)?),
+        ("text_mean", TensorView::new(Dtype::F32, vec![text.len()], &text_bytes)?),
+    ];
+    Ok(safetensors::serialize(tensors, None)?)
+}
+
+/// Random sentences of the decoder's corpus: their embeddings as int8 rows, and nothing of their words.
+fn memory_file(args: &BundleArgs) -> Result<Vec<u8>> {
+    let rows = crate::embed::read_cache(&args.decoder.join("embeddings.f16"))?;
+    ensure!(args.memory <= rows.len(), "--memory {}: the corpus has {} sentences", args.memory, rows.len());
+    let mut codes = Vec::with_capacity(args.memory * rows.dim);
+    let mut scales = Vec::with_capacity(args.memory * 4);
+    for idx in index::sample(&mut step_rng(args.seed, 0), rows.len(), args.memory) {
+        let row: Vec<f32> = rows.row(idx).collect();
+        let peak = row.iter().fold(f32::MIN_POSITIVE, |peak, x| peak.max(x.abs()));
+        codes.extend(row.iter().map(|x| (x / peak * 127.0).round() as i8 as u8));
+        scales.extend((peak / 127.0).to_le_bytes());
+    }
+    let tensors = [
+        ("embeddings", TensorView::new(Dtype::I8, vec![args.memory, rows.dim], &codes)?),
+        ("scales", TensorView::new(Dtype::F32, vec![args.memory], &scales)?),
+    ];
+    Ok(safetensors::serialize(tensors, None)?)
+}

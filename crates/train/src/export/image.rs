@@ -1,0 +1,177 @@
+//! The image encoder as an ONNX graph: the frozen backbone followed by the trained head.
+
+use anyhow::{Context, Result};
+use burn::nn::Linear;
+use engine::onnx::pb;
+use prost::Message;
+
+use pb::tensor_proto::DataType;
+
+use super::builder::{Attr, Builder, Dim, Storage};
+use super::transformer::normalize;
+use super::values;
+use crate::model::{GRID_CHANNELS, GRID_SIDE, ImageHead, SCORE_SCALE};
+
+/// Name of the backbone's input and of the tensor where its frozen part ends.
+const BACKBONE_INPUT: &str = "image";
+const BACKBONE_GRID: &str = "t71";
+/// Its own expansion to 1280 channels, from which the head's starts.
+const BACKBONE_EXPAND: [&str; 2] = ["w72", "b72"];
+
+/// Side of the encoder's input in pixels.
+pub const INPUT_SIDE: usize = 224;
+
+/// The frozen part of the backbone: `image` [1,3,224,224] to its last bottleneck [1,192,7,7].
+pub fn backbone_grid(onnx: &[u8]) -> Result<Vec<u8>> {
+    let graph = frozen_part(onnx)?;
+    let mut b = Builder::from_graph("backbone", graph);
+    b.input(BACKBONE_INPUT, DataType::Float, &image_dims());
+    let side = Dim::N(GRID_SIDE);
+    b.output(BACKBONE_GRID, DataType::Float, &[Dim::N(1), Dim::N(GRID_CHANNELS), side, side]);
+    Ok(b.finish())
+}
+
+/// Weight (192, 1280) row-major and bias (1280) of the backbone's last convolution.
+pub fn backbone_expansion(onnx: &[u8]) -> Result<(Vec<f32>, Vec<f32>)> {
+    let graph = pb::ModelProto::decode(onnx).context("parse backbone")?.graph.context("backbone has no graph")?;
+    let read = |name: &str| -> Result<Vec<f32>> {
+        let tensor = graph
+            .initializer
+            .iter()
+            .find(|t| t.name == name)
+            .with_context(|| format!("backbone has no initializer {name}"))?;
+        if tensor.raw_data.is_empty() {
+            return Ok(tensor.float_data.clone());
+        }
+        Ok(tensor.raw_data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    };
+    let (weight, bias) = (read(BACKBONE_EXPAND[0])?, read(BACKBONE_EXPAND[1])?);
+    let n_out = bias.len();
+    // A 1x1 convolution stores (out, in); a linear layer (in, out).
+    let transposed = (0..weight.len()).map(|idx| weight[idx % n_out * GRID_CHANNELS + idx / n_out]).collect();
+    Ok((transposed, bias))
+}
+
+/// `pixels` [1,3,224,224] to `embedding` [1,D], `patches` [1,49,D], `weights` [1,49].
+pub fn image_encoder(backbone: &[u8], head: &ImageHead, n_pool: usize) -> Result<Vec<u8>> {
+    let mut graph = frozen_part(backbone)?;
+    for node in &mut graph.node {
+        node.input.iter_mut().filter(|name| *name == BACKBONE_INPUT).for_each(|name| *name = "pixels".into());
+    }
+    let stored = std::mem::take(&mut graph.initializer);
+    let nodes = std::mem::take(&mut graph.node);
+    let mut b = Builder::from_graph("image_encoder", graph);
+    b.input("pixels", DataType::Float, &image_dims());
+    for tensor in &stored {
+        let dims: Vec<usize> = tensor.dims.iter().map(|d| *d as usize).collect();
+        let floats: Vec<f32> = if tensor.raw_data.is_empty() {
+            tensor.float_data.clone()
+        } else {
+            tensor.raw_data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        };
+        let storage = if dims.len() == 4 { Storage::F16 } else { Storage::F32 };
+        b.weight(&tensor.name, &dims, &floats, storage);
+    }
+    b.append(nodes);
+    let (n, c) = ((GRID_SIDE * GRID_SIDE) as i64, GRID_CHANNELS as i64);
+    let flat = b.ints(&[0, c, n]);
+    let grid = b.node("Reshape", &[BACKBONE_GRID, &flat], vec![]);
+    let grid = b.node("Transpose", &[&grid], vec![("perm", Attr::Ints(vec![0, 2, 1]))]);
+    let cells = linear(&mut b, "expand", &head.expand, &grid)?;
+    let cells = b.node("Relu", &[&cells], vec![]);
+    let mut score = Weights::of(&head.score)?;
+    score.weight.iter_mut().chain(&mut score.bias).for_each(|x| *x *= SCORE_SCALE as f32);
+    let scores = stored_linear(&mut b, "score", &score, &cells)?;
+    let weights = b.node("Softmax", &[&scores], vec![("axis", Attr::Int(1))]); // (1, 49, heads)
+    let d_expand = head.expand.weight.dims()[1];
+    let split = b.ints(&[0, n, n_pool as i64, (d_expand / n_pool) as i64]);
+    let per_head = b.node("Reshape", &[&cells, &split], vec![]);
+    let axis = b.ints(&[3]);
+    let column = b.node("Unsqueeze", &[&weights, &axis], vec![]);
+    let weighted = b.node("Mul", &[&per_head, &column], vec![]);
+    let axis = b.ints(&[1]);
+    let pooled = b.node("ReduceSum", &[&weighted, &axis], vec![("keepdims", Attr::Int(0))]);
+    let flat = b.ints(&[0, d_expand as i64]);
+    let pooled = b.node("Reshape", &[&pooled, &flat], vec![]);
+    let embedding = project(&mut b, head, &pooled)?;
+    normalize(&mut b, &embedding, "embedding");
+    let patches = project(&mut b, head, &cells)?;
+    normalize(&mut b, &patches, "patches");
+    let attrs = vec![("axes", Attr::Ints(vec![2])), ("keepdims", Attr::Int(0))];
+    b.node_to("ReduceMean", &[&weights], &["weights"], attrs);
+    let embed_dim = Dim::N(head.out.weight.dims()[1]);
+    let n = Dim::N(GRID_SIDE * GRID_SIDE);
+    b.output("embedding", DataType::Float, &[Dim::N(1), embed_dim]);
+    b.output("patches", DataType::Float, &[Dim::N(1), n, embed_dim]);
+    b.output("weights", DataType::Float, &[Dim::N(1), n]);
+    Ok(b.finish())
+}
+
+/// The head's projection, once for the pooled row and once for every cell; its weights are shared.
+fn project(b: &mut Builder, head: &ImageHead, cells: &str) -> Result<String> {
+    let hidden = stored_linear(b, "hidden", &standardised(head)?, cells)?;
+    let hidden = b.node("Relu", &[&hidden], vec![]);
+    linear(b, "out", &head.out, &hidden)
+}
+
+/// Weight (in, out) and bias of a linear layer.
+struct Weights {
+    dims: [usize; 2],
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Weights {
+    fn of(linear: &Linear) -> Result<Weights> {
+        let bias = linear.bias.as_ref().map(|bias| values(bias.val())).transpose()?.unwrap_or_default();
+        Ok(Weights { dims: linear.weight.dims(), weight: values(linear.weight.val())?, bias })
+    }
+}
+
+/// The hidden layer with the standardisation of its input folded in: ((x - m) s) W + b = x (s W) + (b - (m s) W).
+fn standardised(head: &ImageHead) -> Result<Weights> {
+    let mut folded = Weights::of(&head.hidden)?;
+    let (shift, scale) = (values(head.shift.val())?, values(head.scale.val())?);
+    let n_out = folded.dims[1];
+    for (row, (shift, scale)) in folded.weight.chunks_exact_mut(n_out).zip(shift.iter().zip(&scale)) {
+        for (weight, bias) in row.iter_mut().zip(&mut folded.bias) {
+            *weight *= scale;
+            *bias -= shift * *weight;
+        }
+    }
+    Ok(folded)
+}
+
+fn linear(b: &mut Builder, name: &str, linear: &Linear, x: &str) -> Result<String> {
+    stored_linear(b, name, &Weights::of(linear)?, x)
+}
+
+/// As for the transformer, but stored in half precision and only once however often it is used.
+fn stored_linear(b: &mut Builder, name: &str, stored: &Weights, x: &str) -> Result<String> {
+    let (weight, bias) = (format!("{name}_weight"), format!("{name}_bias"));
+    if !b.has(&weight) {
+        b.weight(&weight, &stored.dims, &stored.weight, Storage::F16);
+        b.weight(&bias, &[stored.bias.len()], &stored.bias, Storage::F32);
+    }
+    let y = b.node("MatMul", &[x, &weight], vec![]);
+    Ok(b.node("Add", &[&y, &bias], vec![]))
+}
+
+fn image_dims() -> [Dim; 4] {
+    [Dim::N(1), Dim::N(3), Dim::N(INPUT_SIDE), Dim::N(INPUT_SIDE)]
+}
+
+/// The backbone's nodes up to its grid, and the weights that they use.
+fn frozen_part(onnx: &[u8]) -> Result<pb::GraphProto> {
+    let model = pb::ModelProto::decode(onnx).context("parse backbone")?;
+    let mut graph = model.graph.context("backbone has no graph")?;
+    let end = graph
+        .node
+        .iter()
+        .position(|node| node.output.iter().any(|name| name == BACKBONE_GRID))
+        .with_context(|| format!("backbone has no tensor {BACKBONE_GRID}"))?;
+    graph.node.truncate(end + 1);
+    let used: std::collections::HashSet<&String> = graph.node.iter().flat_map(|node| &node.input).collect();
+    graph.initializer.retain(|tensor| used.contains(&tensor.name));
+    Ok(graph)
+}

@@ -1,0 +1,48 @@
+//! The text encoder as an ONNX graph.
+
+use anyhow::Result;
+use engine::onnx::pb::tensor_proto::DataType;
+
+use super::builder::{Attr, Builder, Dim, Storage};
+use super::transformer::{Context, block, layer_norm, linear, normalize};
+use super::values;
+use crate::model::TextEncoder;
+
+/// `ids` [B,S], `mask` [S,S] to `embedding` [B,D].
+pub fn text_encoder(model: &TextEncoder) -> Result<Vec<u8>> {
+    let mut b = Builder::new("text_encoder");
+    let ids = b.input("ids", DataType::Int64, &[Dim::S("B"), Dim::S("S")]);
+    let mask = b.input("mask", DataType::Float, &[Dim::S("S"), Dim::S("S")]);
+    let table = b.weight(
+        "token_embedding",
+        &model.token_embedding.dims(),
+        &values(model.token_embedding.val())?,
+        Storage::Int8 { axis: 0 },
+    );
+    let positions = b.weight(
+        "position_embedding",
+        &model.position_embedding.dims(),
+        &values(model.position_embedding.val())?,
+        Storage::F16,
+    );
+    let tokens = b.node("Gather", &[&table, &ids], vec![("axis", Attr::Int(0))]);
+    // The first S positions: S is read off the ids.
+    let shape = b.node("Shape", &[&ids], vec![("start", Attr::Int(1)), ("end", Attr::Int(2))]);
+    let (zero, axis) = (b.ints(&[0]), b.ints(&[0]));
+    let positions = b.node("Slice", &[&positions, &zero, &shape, &axis], vec![]);
+    let mut x = b.node("Add", &[&tokens, &positions], vec![]);
+    for (i, layer) in model.blocks.iter().enumerate() {
+        x = block(&mut b, &format!("block{i}"), layer, &x, &Context::Mask(&mask))?;
+    }
+    let (from, to, axis) = (b.ints(&[-1]), b.ints(&[i64::MAX]), b.ints(&[1]));
+    let last = b.node("Slice", &[&x, &from, &to, &axis], vec![]);
+    let d = model.token_embedding.dims()[1];
+    let flat = b.ints(&[-1, d as i64]);
+    let last = b.node("Reshape", &[&last, &flat], vec![]);
+    let normed = layer_norm(&mut b, "norm", &model.norm, &last)?;
+    let projected = linear(&mut b, "projection", &model.projection, &normed)?;
+    normalize(&mut b, &projected, "embedding");
+    let embed_dim = model.projection.weight.dims()[1];
+    b.output("embedding", DataType::Float, &[Dim::S("B"), Dim::N(embed_dim)]);
+    Ok(b.finish())
+}

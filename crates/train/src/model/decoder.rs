@@ -1,0 +1,82 @@
+//! The caption decoder: a prefix from the embedding, then a causal transformer over tokens.
+
+use burn::module::{Module, Param};
+use burn::nn::{Dropout, DropoutConfig, Initializer, LayerNorm, LayerNormConfig, Linear};
+use burn::tensor::{Device, Int, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::transformer::{Block, linear};
+
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct DecoderConfig {
+    pub vocab_size: usize,
+    pub n_layer: usize,
+    pub n_head: usize,
+    pub d: usize,
+    pub d_mlp: usize,
+    pub embed_dim: usize,
+    pub prefix_length: usize,
+    /// Longest sequence: prefix, `bos`, question, answer.
+    pub max_positions: usize,
+    pub dropout: f64,
+}
+
+/// Adapter and language model. The adapter is linear: one embedding to `prefix_length` input positions.
+/// The token embedding doubles as the vocabulary projection.
+#[derive(Module, Debug)]
+pub struct Decoder {
+    pub adapter: Linear,
+    pub token_embedding: Param<Tensor<2>>,
+    pub position_embedding: Param<Tensor<2>>,
+    pub blocks: Vec<Block>,
+    pub norm: LayerNorm,
+    dropout: Dropout,
+    prefix_length: usize,
+}
+
+impl Decoder {
+    pub fn new(config: &DecoderConfig, device: &Device) -> Decoder {
+        let normal = Initializer::Normal { mean: 0.0, std: 0.02 };
+        let block =
+            |_| Block::new(config.d, config.n_head, config.d_mlp, config.n_layer, config.dropout, device);
+        Decoder {
+            // A unit embedding has coordinates of about 1/sqrt(D): this starts the prefix at the tokens' scale.
+            adapter: linear(config.embed_dim, config.prefix_length * config.d, 0.02, device),
+            token_embedding: normal.init([config.vocab_size, config.d], device),
+            position_embedding: normal.init([config.max_positions, config.d], device),
+            blocks: (0..config.n_layer).map(block).collect(),
+            norm: LayerNormConfig::new(config.d).init(device),
+            dropout: DropoutConfig::new(config.dropout).init(),
+            prefix_length: config.prefix_length,
+        }
+    }
+
+    /// Vocabulary logits (B, S, V) at every token position.
+    ///
+    /// `embedding` (B, D); `ids` (B, S) start with `bos` and may be padded at the end: attention is causal,
+    /// so padding is seen by nothing before it.
+    pub fn forward(&self, embedding: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<3> {
+        let [b, s] = ids.dims();
+        let device = ids.device();
+        let p = self.prefix_length;
+        let d = self.token_embedding.dims()[1];
+        let table = self.token_embedding.val();
+        let prefix = self.adapter.forward(embedding).reshape([b, p, d]);
+        let tokens = table.clone().select(0, ids.reshape([b * s])).reshape([b, s, d]);
+        let positions = self.position_embedding.val().narrow(0, 0, p + s).unsqueeze_dim(0);
+        let x = self.dropout.forward(Tensor::cat(vec![prefix, tokens], 1) + positions);
+        let mask = prefix_mask(p, s, &device);
+        let x = self.blocks.iter().fold(x, |x, block| block.forward(x, mask.clone()));
+        let x = self.norm.forward(x.narrow(1, p, s)).reshape([b * s, d]);
+        let vocab_size = table.dims()[0];
+        x.matmul(table.transpose()).reshape([b, s, vocab_size])
+    }
+}
+
+/// The prefix sees itself in both directions, tokens see the prefix and the tokens before them.
+fn prefix_mask(p: usize, s: usize, device: &Device) -> Tensor<4> {
+    let n = p + s;
+    let seen = |row: usize, column: usize| column < p || column <= row;
+    let mask: Vec<f32> = (0..n * n).map(|i| if seen(i / n, i % n) { 0.0 } else { -1e9 }).collect();
+    Tensor::<1>::from_data(mask.as_slice(), device).reshape([1, 1, n, n])
+}

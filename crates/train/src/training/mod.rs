@@ -1,0 +1,58 @@
+//! What every training loop needs: a schedule, one optimizer step, checkpoints, a progress line.
+
+mod checkpoint;
+mod optimizer;
+mod progress;
+
+pub use checkpoint::{Checkpoint, write_atomically};
+pub use optimizer::{Optimizer, OptimizerConfig};
+pub use progress::Progress;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+/// Learning rate at `step`: linear warm-up, then a cosine down to a tenth of the peak.
+pub fn learning_rate(step: usize, steps: usize, warmup_steps: usize, peak: f64) -> f64 {
+    if step < warmup_steps {
+        return peak * (step + 1) as f64 / warmup_steps as f64;
+    }
+    let done = (step - warmup_steps) as f64 / steps.saturating_sub(warmup_steps).max(1) as f64;
+    peak * (0.1 + 0.9 * 0.5 * (1.0 + (std::f64::consts::PI * done.min(1.0)).cos()))
+}
+
+/// The randomness of one step. It depends on the run's seed and the step alone, so that a resumed run draws
+/// what an uninterrupted one would have drawn.
+pub fn step_rng(seed: u64, step: usize) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(step as u64 + 1);
+    rng
+}
+
+/// A standard normal number (Box and Muller 1958).
+pub fn normal(rng: &mut impl rand::Rng) -> f32 {
+    let u: f32 = 1.0 - rng.random::<f32>();
+    let v: f32 = rng.random();
+    (-2.0 * u.ln()).sqrt() * (2.0 * std::f32::consts::PI * v).cos()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn learning_rate_rises_to_the_peak_and_falls_to_a_tenth() {
+        assert!(learning_rate(0, 100, 10, 1.0) < learning_rate(9, 100, 10, 1.0));
+        assert!((learning_rate(10, 100, 10, 1.0) - 1.0).abs() < 1e-9);
+        assert!((learning_rate(100, 100, 10, 1.0) - 0.1).abs() < 1e-9);
+    }
+
+    #[test]
+    fn normal_numbers_have_mean_zero_and_variance_one() {
+        let mut rng = step_rng(7, 0);
+        let draws: Vec<f32> = (0..20_000).map(|_| normal(&mut rng)).collect();
+        let mean = draws.iter().sum::<f32>() / draws.len() as f32;
+        let variance = draws.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / draws.len() as f32;
+        assert!(mean.abs() < 0.03, "mean {mean}");
+        assert!((variance - 1.0).abs() < 0.05, "variance {variance}");
+    }
+}

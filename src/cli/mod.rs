@@ -1,0 +1,193 @@
+//! The commands: what they take, what they print, how they end.
+//!
+//! Results go to stdout, each line flushed; everything else goes to stderr.
+
+mod bench;
+mod look;
+mod models;
+pub mod output;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Problems};
+use crate::logging;
+
+/// A command failed while it ran.
+pub const EXIT_FAILURE: u8 = 1;
+/// The command line was wrong; clap uses the same.
+pub const EXIT_USAGE: u8 = 2;
+/// The configuration is invalid: starting again will not help (`EX_CONFIG` of sysexits).
+pub const EXIT_CONFIG: u8 = 78;
+
+#[derive(Debug, Parser)]
+#[command(name = "captiond", version, about, max_term_width = 100)]
+struct Args {
+    /// What to log to stderr, such as `debug` or `captiond::mqtt=debug` [default: $CAPTIOND_LOG]
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Describe photos in one sentence each
+    Caption {
+        /// Photos, or folders of photos (jpg, jpeg and png, one level deep)
+        #[arg(required = true, value_name = "IMAGE|DIR")]
+        inputs: Vec<PathBuf>,
+        #[command(flatten)]
+        bundle: BundleArgs,
+        /// Print one JSON object a line instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Answer a question about a photo
+    Ask {
+        image: PathBuf,
+        question: String,
+        /// Answers to choose from, separated by commas
+        #[arg(long, value_delimiter = ',')]
+        choices: Vec<String>,
+        #[command(flatten)]
+        bundle: BundleArgs,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell which of some labels fits a photo best
+    Label {
+        image: PathBuf,
+        /// Labels, separated by commas
+        #[arg(long, value_delimiter = ',', required = true)]
+        labels: Vec<String>,
+        #[command(flatten)]
+        bundle: BundleArgs,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run the daemon
+    Run {
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check a configuration and its bundle, and print what the daemon would run with
+    Check {
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Run the daemon on bundled photos with a broker of its own: nothing else is needed
+    Demo {
+        /// End after so many captions instead of at Ctrl-C
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        count: Option<u64>,
+        #[command(flatten)]
+        bundle: BundleArgs,
+    },
+    /// Measure every stage of a bundle on this machine
+    Bench {
+        /// Photos or folders of photos [default: the photos of the demonstration]
+        #[arg(value_name = "IMAGE|DIR")]
+        inputs: Vec<PathBuf>,
+        /// Measured runs over all photos
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        runs: u32,
+        /// Runs over all photos before that
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+        warmup: u32,
+        #[command(flatten)]
+        bundle: BundleArgs,
+        /// Print one JSON object instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct BundleArgs {
+    /// The folder of the bundle [default: $CAPTIOND_BUNDLE, then the usual places]
+    #[arg(long, value_name = "DIR")]
+    bundle: Option<PathBuf>,
+    /// Threads of one inference [default: the cores of the machine, at most 4]
+    #[arg(long)]
+    threads: Option<std::num::NonZeroUsize>,
+}
+
+/// How a command failed.
+#[derive(Debug)]
+enum Failure {
+    /// Every problem of the configuration.
+    Config(Problems),
+    Runtime(anyhow::Error),
+    /// What went wrong has been said already, input by input.
+    Said,
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(e: E) -> Self {
+        Failure::Runtime(e.into())
+    }
+}
+
+/// Parses the arguments of the process, runs the command, and prints its failure once.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let fallback = match args.command {
+        Command::Run { .. } => "info",
+        _ => "warn",
+    };
+    if let Err(e) = logging::start(&config::log_filter(args.log, fallback)) {
+        output::complain(&e);
+        return ExitCode::from(EXIT_USAGE);
+    }
+    match run(args.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Said) => ExitCode::from(EXIT_FAILURE),
+        Err(Failure::Runtime(e)) => {
+            output::complain(&format!("{e:#}"));
+            ExitCode::from(EXIT_FAILURE)
+        }
+        Err(Failure::Config(problems)) => {
+            output::complain(&problems.to_string());
+            ExitCode::from(EXIT_CONFIG)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Caption { inputs, bundle, json } => look::caption(&inputs, &bundle, json),
+        Command::Ask { image, question, choices, bundle, json } => {
+            look::ask(&image, caption::Question { text: question, choices }, &bundle, json)
+        }
+        Command::Label { image, labels, bundle, json } => look::label(&image, &labels, &bundle, json),
+        Command::Run { config } => serve::run(&config),
+        Command::Check { config } => serve::check(&config),
+        Command::Demo { count, bundle } => serve::demo(count, &bundle),
+        Command::Bench { inputs, runs, warmup, bundle, json } => {
+            bench::bench(&inputs, bench::Plan { runs, warmup }, &bundle, json)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn labels_and_choices_are_separated_by_commas() {
+        let args = Args::parse_from(["captiond", "label", "a.jpg", "--labels", "a dog,a car"]);
+        let Command::Label { labels, .. } = args.command else { panic!("not a label") };
+        assert_eq!(labels, ["a dog", "a car"]);
+    }
+}

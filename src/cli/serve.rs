@@ -1,0 +1,92 @@
+//! `run`, `check` and `demo`: the daemon and its configuration.
+
+use std::io;
+use std::path::Path;
+
+use humantime::format_duration;
+
+use super::models::{Loaded, load, load_configured};
+use super::{BundleArgs, Failure, output};
+use crate::config::{CameraConfig, Config};
+use crate::shutdown::Shutdown;
+use crate::source::SourceConfig;
+use crate::{daemon, demo};
+
+/// Runs the daemon until a signal.
+pub(super) fn run(path: &Path) -> Result<(), Failure> {
+    let config = Config::load(path).map_err(Failure::Config)?;
+    let shutdown = Shutdown::new();
+    daemon::heed_signals(&shutdown)?;
+    let eyes = load_configured(&config).map_err(Failure::Config)?.warm_up()?;
+    Ok(daemon::run(&config, eyes, &shutdown)?)
+}
+
+/// Says what the daemon would run with.
+pub(super) fn check(path: &Path) -> Result<(), Failure> {
+    let config = Config::load(path).map_err(Failure::Config)?;
+    let loaded = load_configured(&config).map_err(Failure::Config)?;
+    output::line(&summary(&config, &loaded))?;
+    Ok(())
+}
+
+/// Runs the daemon on bundled photos.
+pub(super) fn demo(count: Option<u64>, bundle: &BundleArgs) -> Result<(), Failure> {
+    let shutdown = Shutdown::new();
+    daemon::heed_signals(&shutdown)?;
+    let loaded = load(bundle)?;
+    let threads = loaded.threads;
+    Ok(demo::run(loaded.warm_up()?, threads, count, &shutdown, io::stdout(), io::stderr())?)
+}
+
+fn summary(config: &Config, loaded: &Loaded) -> String {
+    let mqtt = &config.mqtt;
+    let user = match &mqtt.credentials {
+        Some((username, _)) => format!(" as {username}"),
+        None => String::new(),
+    };
+    let mut lines = vec![
+        format!("bundle {} in {}", loaded.bundle.id(), loaded.dir.display()),
+        format!("engine {} on {}, {} threads", config.engine, config.device, config.threads),
+        format!(
+            "mqtt {} to {}:{}{user}, topics under {}, qos {}, keep alive {}",
+            mqtt.protocol.as_str(),
+            mqtt.host,
+            mqtt.port,
+            mqtt.base_topic,
+            mqtt.qos as u8,
+            format_duration(mqtt.keep_alive)
+        ),
+    ];
+    lines.extend(config.cameras.iter().map(camera_summary));
+    lines.join("\n")
+}
+
+fn camera_summary(camera: &CameraConfig) -> String {
+    let source = match &camera.source {
+        SourceConfig::Replay(replay) => format!(
+            "replay of {:?} every {}{}",
+            replay.photos,
+            format_duration(replay.interval),
+            if replay.repeat { ", again and again" } else { ", once" }
+        ),
+        SourceConfig::V4l2(v4l2) => format!(
+            "{} at {}x{} every {}",
+            v4l2.device.display(),
+            v4l2.width,
+            v4l2.height,
+            format_duration(v4l2.interval)
+        ),
+    };
+    let gate = if camera.gate.enabled {
+        format!(
+            "gate at {:?} of the pixels and similarity {:?}, refresh {}",
+            camera.gate.pixel_change,
+            camera.gate.similarity,
+            format_duration(camera.gate.refresh)
+        )
+    } else {
+        "no gate".to_owned()
+    };
+    let least = format_duration(camera.gate.min_interval);
+    format!("camera {}: {source}; {gate}; captions at least {least} apart", camera.name)
+}

@@ -1,0 +1,43 @@
+//! The two things that are read from the environment: where a bundle is, and what to log.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// Names the bundle of every command that is not told one.
+const BUNDLE_VARIABLE: &str = "CAPTIOND_BUNDLE";
+/// Sets what is logged, unless `--log` does.
+const LOG_VARIABLE: &str = "CAPTIOND_LOG";
+
+const INSTALLED: &str = "/usr/share/captiond/models/lite";
+const IN_WORKSPACE: &str = "models/lite";
+
+/// The folder of the bundle: `named` if given, else `$CAPTIOND_BUNDLE`, else the first of the usual
+/// places that holds a manifest: where packages install it, the workspace that this executable was
+/// built in, the current folder.
+///
+/// # Errors
+/// Says where it looked.
+pub fn bundle_dir(named: Option<&Path>) -> Result<PathBuf, String> {
+    let from_environment = || env::var_os(BUNDLE_VARIABLE).filter(|value| !value.is_empty());
+    if let Some(dir) = named.map(Path::to_owned).or_else(|| from_environment().map(PathBuf::from)) {
+        return Ok(dir);
+    }
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join(IN_WORKSPACE);
+    let places = [PathBuf::from(INSTALLED), workspace, PathBuf::from(IN_WORKSPACE)];
+    match places.iter().find(|place| place.join("manifest.toml").is_file()) {
+        Some(place) => Ok(place.clone()),
+        None => {
+            let looked: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
+            Err(format!(
+                "no bundle: name one with --bundle or ${BUNDLE_VARIABLE} (looked in {})",
+                looked.join(", ")
+            ))
+        }
+    }
+}
+
+/// What to log: `named` if given, else `$CAPTIOND_LOG`, else `fallback`.
+pub fn log_filter(named: Option<String>, fallback: &str) -> String {
+    let from_environment = || env::var(LOG_VARIABLE).ok().filter(|value| !value.is_empty());
+    named.or_else(from_environment).unwrap_or_else(|| fallback.to_owned())
+}

@@ -1,0 +1,421 @@
+//! The configuration file, checked.
+//!
+//! [`Config::load`] reports every problem of a file at once, each with its TOML path, and what it
+//! returns holds no value that the daemon would have to check again. All defaults are here. The
+//! text of `docs/config.md` is in [`reference`].
+
+mod bundle_dir;
+mod reader;
+pub mod reference;
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use engine::Device;
+
+pub use bundle_dir::{bundle_dir, log_filter};
+use reader::Section;
+
+use crate::gate::GateConfig;
+use crate::photo;
+use crate::source::SourceConfig;
+use crate::source::replay::{Photo, ReplayConfig};
+use crate::source::v4l2::V4l2Config;
+
+pub const ENGINE: &str = "tract";
+pub const MQTT_HOST: &str = "localhost";
+pub const MQTT_PORT: u16 = 1883;
+pub const BASE_TOPIC: &str = "captiond";
+pub const KEEP_ALIVE: Duration = Duration::from_secs(30);
+pub const REPLAY_INTERVAL: Duration = Duration::from_secs(2);
+pub const V4L2_INTERVAL: Duration = Duration::from_millis(500);
+pub const V4L2_WIDTH: u32 = 640;
+pub const V4L2_HEIGHT: u32 = 480;
+pub const GATE: GateConfig = GateConfig {
+    enabled: true,
+    pixel_change: 0.01,
+    similarity: 0.95,
+    refresh: Duration::from_secs(60),
+    min_interval: Duration::ZERO,
+};
+
+const CAMERAS_MAX: usize = 64;
+const THREADS_MAX: usize = 64;
+const NAME_MAX: usize = 32;
+const TOPIC_MAX: usize = 128;
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// What the daemon runs with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The folder named in the file; without one it is looked for, see [`bundle_dir`].
+    pub bundle: Option<PathBuf>,
+    pub engine: String,
+    pub device: Device,
+    /// Threads of one inference.
+    pub threads: NonZeroUsize,
+    pub mqtt: MqttConfig,
+    /// At least one, with distinct names.
+    pub cameras: Vec<CameraConfig>,
+}
+
+/// Where and how to publish.
+#[derive(Clone, Debug)]
+pub struct MqttConfig {
+    pub host: String,
+    pub port: u16,
+    pub protocol: Protocol,
+    pub credentials: Option<(String, Secret)>,
+    /// Without one it is derived from the machine and the base topic.
+    pub client_id: Option<String>,
+    /// One or more topic levels without wildcards.
+    pub base_topic: String,
+    pub qos: Qos,
+    pub keep_alive: Duration,
+}
+
+impl Default for MqttConfig {
+    fn default() -> Self {
+        MqttConfig {
+            host: MQTT_HOST.to_owned(),
+            port: MQTT_PORT,
+            protocol: Protocol::V5,
+            credentials: None,
+            client_id: None,
+            base_topic: BASE_TOPIC.to_owned(),
+            qos: Qos::AtLeastOnce,
+            keep_alive: KEEP_ALIVE,
+        }
+    }
+}
+
+/// The version of MQTT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    V5,
+    V311,
+}
+
+impl Protocol {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::V5 => "5",
+            Protocol::V311 => "3.1.1",
+        }
+    }
+}
+
+/// How surely a message is delivered. Exactly once is of no use: every message is the whole state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Qos {
+    AtMostOnce = 0,
+    AtLeastOnce = 1,
+}
+
+/// One camera.
+#[derive(Clone, Debug)]
+pub struct CameraConfig {
+    /// A level of its topics: lower-case letters, digits, `_` and `-`.
+    pub name: String,
+    pub source: SourceConfig,
+    pub gate: GateConfig,
+}
+
+impl CameraConfig {
+    /// How long a caption stays true without a new one: three times the longest silence of a camera
+    /// that is well.
+    pub fn caption_expiry(&self) -> Duration {
+        let interval = match &self.source {
+            SourceConfig::Replay(replay) => replay.interval,
+            SourceConfig::V4l2(device) => device.interval,
+        };
+        let renewal = if self.gate.enabled { self.gate.refresh } else { Duration::ZERO };
+        (renewal.max(self.gate.min_interval) + interval) * 3
+    }
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: String) -> Secret {
+        Secret(text)
+    }
+
+    /// The text itself, for the one place that needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// What is wrong with one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Such as `camera[1].gate.refresh`; empty for the file as a whole.
+    pub path: String,
+    pub why: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.why)
+    }
+}
+
+/// Everything that is wrong with a configuration, one problem a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    pub fn one(path: &str, why: impl Into<String>) -> Problems {
+        Problems(vec![Problem { path: path.to_owned(), why: why.into() }])
+    }
+}
+
+impl std::error::Error for Problems {}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, problem) in self.0.iter().enumerate() {
+            write!(f, "{}{problem}", if i == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+/// Threads of one inference unless the file says otherwise.
+pub fn default_threads() -> NonZeroUsize {
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    cores.min(NonZeroUsize::MIN.saturating_add(3))
+}
+
+impl Config {
+    /// Reads and checks a file. Relative paths in it start at its folder.
+    ///
+    /// # Errors
+    /// Every problem of the file.
+    pub fn load(path: &Path) -> Result<Config, Problems> {
+        let unreadable = |why: String| Problems::one("", format!("read {}: {why}", path.display()));
+        let size = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?.len();
+        if size > FILE_BYTES_MAX {
+            return Err(unreadable(format!("{size} bytes are more than {FILE_BYTES_MAX}")));
+        }
+        let text = std::fs::read_to_string(path).map_err(|e| unreadable(e.to_string()))?;
+        Config::parse(&text, path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// Checks the text of a file that lies in `folder`.
+    ///
+    /// # Errors
+    /// Every problem of the text; a syntax error alone, with its line.
+    pub fn parse(text: &str, folder: &Path) -> Result<Config, Problems> {
+        let table: toml::Table =
+            text.parse().map_err(|e: toml::de::Error| Problems::one("", e.to_string().trim_end()))?;
+        reader::read(table, |root| config(root, folder))
+    }
+}
+
+fn config(root: &mut Section<'_>, folder: &Path) -> Option<Config> {
+    let bundle = root.string("bundle").map(|path| folder.join(path));
+    let engine = root.string("engine").unwrap_or_else(|| ENGINE.to_owned());
+    if let Err(e) = engine::open(&engine) {
+        root.problem("engine", e.to_string());
+    }
+    let device = match root.string("device").as_deref() {
+        None | Some("cpu") => Device::Cpu,
+        Some(text) => match text.strip_prefix("cuda:").map(str::parse) {
+            Some(Ok(idx)) => Device::Cuda(idx),
+            _ => {
+                root.problem("device", format!("must be \"cpu\" or \"cuda:N\" (got {text:?})"));
+                Device::Cpu
+            }
+        },
+    };
+    let threads = root.integer("threads", 1..=THREADS_MAX as u64).and_then(|n| NonZeroUsize::new(n as usize));
+    let mqtt = root.section("mqtt", |section| mqtt(section, folder));
+    let cameras = root.sections("camera", |section| camera(section, folder));
+    if cameras.is_empty() {
+        root.problem("camera", "at least one [[camera]] is needed");
+    }
+    if cameras.len() > CAMERAS_MAX {
+        root.problem("camera", format!("more than {CAMERAS_MAX} cameras"));
+    }
+    let mut cameras_checked: Vec<CameraConfig> = Vec::new();
+    for (i, camera) in cameras.into_iter().enumerate() {
+        let Some(camera) = camera else { continue };
+        if cameras_checked.iter().any(|other| other.name == camera.name) {
+            root.problem(&format!("camera[{i}].name"), format!("{:?} is taken", camera.name));
+        }
+        cameras_checked.push(camera);
+    }
+    Some(Config {
+        bundle,
+        engine,
+        device,
+        threads: threads.unwrap_or_else(default_threads),
+        mqtt: mqtt.unwrap_or_default(),
+        cameras: cameras_checked,
+    })
+}
+
+fn mqtt(section: &mut Section<'_>, folder: &Path) -> Option<MqttConfig> {
+    let default = MqttConfig::default();
+    let host = section.string("host").unwrap_or(default.host);
+    if host.is_empty() {
+        section.problem("host", "is empty");
+    }
+    let port = section.integer("port", 1..=u64::from(u16::MAX)).map_or(default.port, |port| port as u16);
+    let protocol = match section.string("protocol").as_deref() {
+        None | Some("5") => Protocol::V5,
+        Some("3.1.1") => Protocol::V311,
+        Some(other) => {
+            section.problem("protocol", format!("must be \"5\" or \"3.1.1\" (got {other:?})"));
+            Protocol::V5
+        }
+    };
+    let credentials = credentials(section, folder);
+    let client_id = section.string("client_id");
+    if client_id.as_ref().is_some_and(|id| id.is_empty() || id.len() > TOPIC_MAX) {
+        section.problem("client_id", format!("must have 1 to {TOPIC_MAX} bytes"));
+    }
+    let base_topic = section.string("base_topic").unwrap_or(default.base_topic);
+    if !is_base_topic(&base_topic) {
+        let why = "must be topic levels without wildcards, such as \"captiond\" or \"home/captiond\"";
+        section.problem("base_topic", format!("{why} (got {base_topic:?})"));
+    }
+    let qos = match section.integer("qos", 0..=1) {
+        Some(0) => Qos::AtMostOnce,
+        _ => default.qos,
+    };
+    let hour = Duration::from_secs(3600);
+    let keep_alive =
+        section.duration("keep_alive", Duration::from_secs(5)..=hour).unwrap_or(default.keep_alive);
+    Some(MqttConfig { host, port, protocol, credentials, client_id, base_topic, qos, keep_alive })
+}
+
+fn credentials(section: &mut Section<'_>, folder: &Path) -> Option<(String, Secret)> {
+    let username = section.string("username");
+    let file = section.string("password_file").map(|path| folder.join(path));
+    if username.is_none() && file.is_some() {
+        section.problem("password_file", "needs a username");
+    }
+    let password = match &file {
+        None => String::new(),
+        Some(path) => match std::fs::read_to_string(path) {
+            Ok(text) if !text.trim_end().is_empty() => text.trim_end_matches(['\r', '\n']).to_owned(),
+            Ok(_) => {
+                section.problem("password_file", format!("{} is empty", path.display()));
+                String::new()
+            }
+            Err(e) => {
+                section.problem("password_file", format!("read {}: {e}", path.display()));
+                String::new()
+            }
+        },
+    };
+    username.map(|username| (username, Secret::new(password)))
+}
+
+fn camera(section: &mut Section<'_>, folder: &Path) -> Option<CameraConfig> {
+    let name = section.required_string("name");
+    if name.as_ref().is_some_and(|name| !is_camera_name(name)) {
+        let why = format!("must be 1 to {NAME_MAX} of a-z, 0-9, _ and -, and not \"bridge\"");
+        section.problem("name", format!("{why} (got {:?})", name.as_deref().unwrap_or_default()));
+    }
+    let source = section.required_section("source", |section| source(section, folder));
+    let day = Duration::from_secs(86_400);
+    let min_interval = section.duration("min_interval", Duration::ZERO..=day).unwrap_or(GATE.min_interval);
+    let gate = section.section("gate", |section| {
+        Some(GateConfig {
+            enabled: section.boolean("enabled").unwrap_or(GATE.enabled),
+            pixel_change: section.number("pixel_change", 0.0..=1.0).unwrap_or(GATE.pixel_change),
+            similarity: section.number("similarity", -1.0..=1.0).unwrap_or(GATE.similarity),
+            refresh: section.duration("refresh", Duration::from_secs(1)..=day).unwrap_or(GATE.refresh),
+            min_interval,
+        })
+    });
+    let gate = gate.unwrap_or(GateConfig { min_interval, ..GATE });
+    Some(CameraConfig { name: name?, source: source?, gate })
+}
+
+fn source(section: &mut Section<'_>, folder: &Path) -> Option<SourceConfig> {
+    let interval_range = Duration::from_millis(10)..=Duration::from_secs(86_400);
+    match section.required_string("type")?.as_str() {
+        "replay" => {
+            let path = section.string("path");
+            let files = section.strings("files");
+            let interval = section.duration("interval", interval_range).unwrap_or(REPLAY_INTERVAL);
+            let repeat = section.boolean("loop").unwrap_or(true);
+            let photos = replayed(section, path, files, folder)?;
+            Some(SourceConfig::Replay(ReplayConfig { photos, interval, repeat }))
+        }
+        "v4l2" => {
+            let side = 1..=u64::from(photo::SIDE_MAX);
+            let device = section.required_string("device").map(PathBuf::from);
+            let width = section.integer("width", side.clone()).map_or(V4L2_WIDTH, |n| n as u32);
+            let height = section.integer("height", side).map_or(V4L2_HEIGHT, |n| n as u32);
+            let interval = section.duration("interval", interval_range).unwrap_or(V4L2_INTERVAL);
+            Some(SourceConfig::V4l2(V4l2Config { device: device?, width, height, interval }))
+        }
+        other => {
+            section.problem("type", format!("must be \"replay\" or \"v4l2\" (got {other:?})"));
+            section.forgive_unknown_keys();
+            None
+        }
+    }
+}
+
+/// Photos must exist when the daemon starts: a typo would otherwise be a camera that never comes.
+fn replayed(
+    section: &mut Section<'_>,
+    path: Option<String>,
+    files: Option<Vec<String>>,
+    folder: &Path,
+) -> Option<Vec<Photo>> {
+    let (key, paths) = match (path, files) {
+        (Some(path), None) => ("path", vec![path]),
+        (None, Some(files)) if !files.is_empty() => ("files", files),
+        _ => {
+            section.problem("path", "one of path (a folder or a photo) and files (a list) is needed");
+            return None;
+        }
+    };
+    let mut photos = Vec::with_capacity(paths.len());
+    for path in paths {
+        let path = folder.join(path);
+        match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.is_dir() && key == "path" => photos.push(Photo::Folder(path)),
+            Ok(metadata) if metadata.is_file() => photos.push(Photo::File(path)),
+            Ok(_) => section.problem(key, format!("{} is not a photo", path.display())),
+            Err(e) => section.problem(key, format!("{}: {e}", path.display())),
+        }
+    }
+    Some(photos)
+}
+
+fn is_camera_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    (1..=NAME_MAX).contains(&name.len()) && name.chars().all(allowed) && name != "bridge"
+}
+
+fn is_base_topic(topic: &str) -> bool {
+    topic.len() <= TOPIC_MAX
+        && !topic.starts_with('$')
+        && topic.split('/').all(|level| !level.is_empty())
+        && !topic.contains(['+', '#', '\0'])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+//! Takes a TOML table apart and remembers everything that is wrong with it.
+//!
+//! A derived deserializer stops at the first surprise; an operator wants them all at once.
+
+use std::cell::RefCell;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use toml::{Table, Value};
+
+use super::{Problem, Problems};
+
+/// One table of the file. Keys are taken out as they are read; what is left over is unknown.
+pub(super) struct Section<'a> {
+    table: Table,
+    path: String,
+    known: Vec<String>,
+    problems: &'a RefCell<Vec<Problem>>,
+}
+
+/// Reads the root table.
+///
+/// # Errors
+/// Every problem that `read` or a section of it reported, and every unknown key.
+pub(super) fn read<T>(table: Table, read: impl FnOnce(&mut Section<'_>) -> Option<T>) -> Result<T, Problems> {
+    let problems = RefCell::new(Vec::new());
+    let mut root = Section { table, path: String::new(), known: Vec::new(), problems: &problems };
+    let value = read(&mut root);
+    root.report_unknown_keys();
+    let found = problems.into_inner();
+    match value {
+        Some(value) if found.is_empty() => Ok(value),
+        _ => Err(Problems(found)),
+    }
+}
+
+impl<'a> Section<'a> {
+    pub(super) fn problem(&self, key: &str, why: impl Into<String>) {
+        self.problems.borrow_mut().push(Problem { path: self.path_of(key), why: why.into() });
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    fn take(&mut self, key: &str) -> Option<Value> {
+        self.known.push(key.to_owned());
+        self.table.remove(key)
+    }
+
+    /// Takes a value of one type; another type is a problem.
+    fn typed<T>(&mut self, key: &str, wanted: &str, convert: impl FnOnce(Value) -> Option<T>) -> Option<T> {
+        let value = self.take(key)?;
+        let found = value.type_str();
+        let converted = convert(value);
+        if converted.is_none() {
+            self.problem(key, format!("must be {wanted} (got {found})"));
+        }
+        converted
+    }
+
+    pub(super) fn string(&mut self, key: &str) -> Option<String> {
+        self.typed(key, "a string", |value| match value {
+            Value::String(text) => Some(text),
+            _ => None,
+        })
+    }
+
+    pub(super) fn required_string(&mut self, key: &str) -> Option<String> {
+        self.report_missing(key);
+        self.string(key)
+    }
+
+    pub(super) fn strings(&mut self, key: &str) -> Option<Vec<String>> {
+        let text = |value: Value| value.as_str().map(str::to_owned);
+        self.typed(key, "a list of strings", |value| match value {
+            Value::Array(values) => values.into_iter().map(text).collect(),
+            _ => None,
+        })
+    }
+
+    pub(super) fn boolean(&mut self, key: &str) -> Option<bool> {
+        self.typed(key, "true or false", |value| value.as_bool())
+    }
+
+    pub(super) fn integer(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<u64> {
+        let n = self.typed(key, "an integer", |value| value.as_integer())?;
+        let in_range = u64::try_from(n).ok().filter(|n| range.contains(n));
+        if in_range.is_none() {
+            self.problem(key, format!("must be {} to {} (got {n})", range.start(), range.end()));
+        }
+        in_range
+    }
+
+    pub(super) fn number(&mut self, key: &str, range: RangeInclusive<f32>) -> Option<f32> {
+        let n = self.typed(key, "a number", |value| match value {
+            Value::Float(n) => Some(n as f32),
+            Value::Integer(n) => Some(n as f32),
+            _ => None,
+        })?;
+        if !range.contains(&n) {
+            self.problem(key, format!("must be {:?} to {:?} (got {n:?})", range.start(), range.end()));
+            return None;
+        }
+        Some(n)
+    }
+
+    /// A string with a unit, such as `"500ms"`.
+    pub(super) fn duration(&mut self, key: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
+        let text = self.typed(key, "a string with a unit, such as \"500ms\"", |value| match value {
+            Value::String(text) => Some(text),
+            _ => None,
+        })?;
+        match humantime::parse_duration(&text) {
+            Ok(duration) if range.contains(&duration) => Some(duration),
+            Ok(duration) => {
+                let [low, high, got] =
+                    [*range.start(), *range.end(), duration].map(humantime::format_duration);
+                self.problem(key, format!("must be {low} to {high} (got {got})"));
+                None
+            }
+            Err(e) => {
+                self.problem(key, format!("{text:?} is not a duration such as \"500ms\": {e}"));
+                None
+            }
+        }
+    }
+
+    pub(super) fn section<T>(
+        &mut self,
+        key: &str,
+        read: impl FnOnce(&mut Section<'_>) -> Option<T>,
+    ) -> Option<T> {
+        let table = self.typed(key, "a table", |value| match value {
+            Value::Table(table) => Some(table),
+            _ => None,
+        })?;
+        self.inner(self.path_of(key), table, read)
+    }
+
+    pub(super) fn required_section<T>(
+        &mut self,
+        key: &str,
+        read: impl FnOnce(&mut Section<'_>) -> Option<T>,
+    ) -> Option<T> {
+        self.report_missing(key);
+        self.section(key, read)
+    }
+
+    /// An array of tables; a broken one is none, so that the others keep their index.
+    pub(super) fn sections<T>(
+        &mut self,
+        key: &str,
+        mut read: impl FnMut(&mut Section<'_>) -> Option<T>,
+    ) -> Vec<Option<T>> {
+        let tables = self.typed(key, "an array of tables", |value| match value {
+            Value::Array(values) => Some(values),
+            _ => None,
+        });
+        let mut all = Vec::new();
+        for (i, value) in tables.unwrap_or_default().into_iter().enumerate() {
+            let path = format!("{}[{i}]", self.path_of(key));
+            all.push(match value {
+                Value::Table(table) => self.inner(path, table, &mut read),
+                _ => {
+                    self.problem(&format!("{key}[{i}]"), "must be a table");
+                    None
+                }
+            });
+        }
+        all
+    }
+
+    fn inner<T>(
+        &self,
+        path: String,
+        table: Table,
+        read: impl FnOnce(&mut Section<'_>) -> Option<T>,
+    ) -> Option<T> {
+        let mut section = Section { table, path, known: Vec::new(), problems: self.problems };
+        let value = read(&mut section);
+        section.report_unknown_keys();
+        value
+    }
+
+    fn report_missing(&self, key: &str) {
+        if !self.table.contains_key(key) {
+            self.problem(key, "is missing");
+        }
+    }
+
+    /// For a section whose kind is not known: which keys it may have is not known either.
+    pub(super) fn forgive_unknown_keys(&mut self) {
+        self.table.clear();
+    }
+
+    fn report_unknown_keys(&self) {
+        for key in self.table.keys() {
+            self.problem(key, format!("unknown key, known are: {}", self.known.join(", ")));
+        }
+    }
+}

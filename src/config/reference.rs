@@ -1,0 +1,128 @@
+//! The commented reference configuration, and `docs/config.md` around it.
+//!
+//! The values are the defaults of the code. Keys whose default is "none" stand behind a `#` without
+//! a space; a test reads the whole file with and without them.
+
+use humantime::format_duration;
+
+use super::*;
+
+/// The reference file: it parses as it stands.
+pub fn text() -> String {
+    let mqtt = MqttConfig::default();
+    format!(
+        r#"# The folder of the bundle. Without it: $CAPTIOND_BUNDLE, then /usr/share/captiond/models/lite,
+# then models/lite of the workspace that the executable was built in, then of the current folder.
+#bundle = "/usr/share/captiond/models/lite"
+# What runs the graphs, and where: "cpu", or "cuda:N" for a GPU.
+engine = "{ENGINE}"
+device = "cpu"
+# Threads of one inference, 1 to {THREADS_MAX}. Default: the cores of the machine, at most 4.
+#threads = 2
+
+[mqtt]
+host = "{host}"
+port = {port}
+# The version of MQTT: "5" or "3.1.1".
+protocol = "{protocol}"
+#username = "captiond"
+# A file that holds the password alone; `LoadCredential=` of systemd puts it here.
+#password_file = "/run/credentials/captiond.service/mqtt-password"
+# Default: derived from the machine id and the base topic. Two daemons must not share one.
+#client_id = "captiond-porch"
+# The first levels of every topic.
+base_topic = "{base_topic}"
+# 0 (at most once) or 1 (at least once).
+qos = {qos}
+keep_alive = "{keep_alive}"
+
+# One table per camera, at least one.
+[[camera]]
+# A level of the camera's topics: 1 to {NAME_MAX} of a-z, 0-9, _ and -.
+name = "porch"
+# Least time between two captions.
+min_interval = "{min_interval}"
+
+[camera.source]
+# A USB camera or another V4L2 device that gives MJPG or YUYV.
+type = "v4l2"
+# Best a link of /dev/v4l/by-id: /dev/videoN changes when a camera is plugged in again.
+device = "/dev/v4l/by-id/usb-046d_HD_Pro_Webcam_C920-video-index0"
+# The driver takes the nearest size it has.
+width = {V4L2_WIDTH}
+height = {V4L2_HEIGHT}
+# From one frame that is looked at to the next; the camera itself runs at its own rate.
+interval = "{v4l2_interval}"
+
+# Which frames are worth a caption.
+[camera.gate]
+# Without the gate every frame is captioned.
+enabled = {enabled}
+# A frame is looked at when the brightness of this share of a {grid} grid changed, 0 to 1.
+pixel_change = {pixel_change:?}
+# It is captioned when its embedding has a lower cosine than this with the last changed scene.
+similarity = {similarity:?}
+# A caption is renewed after this time even where nothing changed.
+refresh = "{refresh}"
+
+[[camera]]
+name = "yard"
+
+[camera.source]
+# Photos instead of a camera.
+type = "replay"
+# A folder (its jpg, jpeg and png files in the order of their names) or one photo; or list `files`.
+path = "photos"
+#files = ["photos/a.jpg", "photos/b.jpg"]
+# From one photo to the next.
+interval = "{replay_interval}"
+# From the last photo back to the first; without it the camera goes offline after the last one.
+loop = true
+"#,
+        host = mqtt.host,
+        port = mqtt.port,
+        protocol = mqtt.protocol.as_str(),
+        base_topic = mqtt.base_topic,
+        qos = mqtt.qos as u8,
+        keep_alive = format_duration(mqtt.keep_alive),
+        min_interval = format_duration(GATE.min_interval),
+        v4l2_interval = format_duration(V4L2_INTERVAL),
+        enabled = GATE.enabled,
+        grid = "32x32",
+        pixel_change = GATE.pixel_change,
+        similarity = GATE.similarity,
+        refresh = format_duration(GATE.refresh),
+        replay_interval = format_duration(REPLAY_INTERVAL),
+    )
+}
+
+/// The text of `docs/config.md`.
+pub fn document() -> String {
+    format!(
+        r#"# Configuration
+
+This file is generated from the code (`src/config/reference.rs`); a test keeps the two in step.
+`UPDATE_DOCS=1 cargo test --release config` writes it anew.
+
+`captiond run --config FILE` reads one TOML file.
+`captiond check --config FILE` reads it, opens the bundle and prints what the daemon would run with, secrets left out.
+Both report every problem at once, each with its TOML path, and exit with 78 when there is one:
+
+```text
+mqtt.prot: unknown key, known are: host, port, protocol, username, password_file, client_id, base_topic, qos, keep_alive
+camera[0].source.interval: must be 10ms to 1day (got 1ms)
+```
+
+Durations are strings with units (`"500ms"`, `"2s"`, `"5m"`).
+Relative paths start at the folder of the file.
+A change of the file takes effect at the next start.
+`$CAPTIOND_LOG` or `--log` sets what is logged to stderr, such as `debug` or `captiond::mqtt=debug`.
+
+Every key with its default, except the cameras, which have no default:
+
+```toml
+{}```
+"#,
+        text()
+    )
+}

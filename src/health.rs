@@ -1,0 +1,146 @@
+//! How the daemon is doing: counters, which cameras deliver, and what systemd is told.
+//!
+//! Counts and tells; it decides nothing and logs nothing per frame.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sd_notify::NotifyState;
+use tokio::sync::watch;
+
+/// The ways in which a frame or a publication does not come out, and those that do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub captured: u64,
+    pub captioned: u64,
+    /// A newer frame arrived before this one was looked at.
+    pub overwritten: u64,
+    /// Not different enough from the frame before.
+    pub gated: u64,
+    /// Inference was done, but the publication found its queue full or no broker.
+    pub dropped: u64,
+    /// Could not be decoded, or inference failed.
+    pub failed: u64,
+}
+
+/// One of the [`Counters`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    Captured,
+    Captioned,
+    Overwritten,
+    Gated,
+    Dropped,
+    Failed,
+}
+
+/// Shared by every thread.
+#[derive(Debug)]
+pub struct Health {
+    cameras: Vec<[AtomicU64; 6]>,
+    online: watch::Sender<Vec<bool>>,
+    broker: AtomicBool,
+    watchdog: Mutex<Watchdog>,
+}
+
+#[derive(Debug)]
+struct Watchdog {
+    period: Option<Duration>,
+    last: Option<Instant>,
+}
+
+impl Health {
+    /// `watchdog` is the period within which systemd expects a sign of life.
+    pub fn new(n_cameras: usize, watchdog: Option<Duration>) -> Health {
+        Health {
+            cameras: (0..n_cameras).map(|_| Default::default()).collect(),
+            online: watch::Sender::new(vec![false; n_cameras]),
+            broker: AtomicBool::new(false),
+            watchdog: Mutex::new(Watchdog { period: watchdog, last: None }),
+        }
+    }
+
+    pub fn count(&self, camera: usize, count: Count) {
+        self.cameras[camera][count as usize].fetch_add(1, Relaxed);
+    }
+
+    pub fn counters(&self, camera: usize) -> Counters {
+        let read = |count: Count| self.cameras[camera][count as usize].load(Relaxed);
+        Counters {
+            captured: read(Count::Captured),
+            captioned: read(Count::Captioned),
+            overwritten: read(Count::Overwritten),
+            gated: read(Count::Gated),
+            dropped: read(Count::Dropped),
+            failed: read(Count::Failed),
+        }
+    }
+
+    /// Says whether a camera delivers frames; true when that is news.
+    pub fn set_camera_online(&self, camera: usize, online: bool) -> bool {
+        self.online.send_if_modified(|all| std::mem::replace(&mut all[camera], online) != online)
+    }
+
+    /// Changes whenever a camera comes or goes.
+    pub fn cameras_online(&self) -> watch::Receiver<Vec<bool>> {
+        self.online.subscribe()
+    }
+
+    pub fn set_broker_online(&self, online: bool) {
+        self.broker.store(online, Relaxed);
+    }
+
+    /// The inference thread lives. Called between pieces of work, and by nothing else, so that a
+    /// hung graph is restarted by systemd.
+    pub fn beat(&self) {
+        let mut watchdog = self.watchdog.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(period) = watchdog.period else { return };
+        if watchdog.last.is_none_or(|last| last.elapsed() >= period / 4) {
+            watchdog.last = Some(Instant::now());
+            notify(&[NotifyState::Watchdog]);
+        }
+    }
+
+    /// The line that `systemctl status` shows.
+    pub fn status_line(&self) -> String {
+        let online = self.online.borrow();
+        let up = online.iter().filter(|online| **online).count();
+        let broker = if self.broker.load(Relaxed) { "up" } else { "down" };
+        format!("{up}/{} cameras, broker {broker}", online.len())
+    }
+}
+
+/// Tells systemd, where there is one.
+pub fn notify(state: &[NotifyState<'_>]) {
+    if let Err(e) = sd_notify::notify(state) {
+        tracing::debug!(error = %e, "systemd was not notified");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_each_camera_apart() {
+        let health = Health::new(2, None);
+        health.count(1, Count::Gated);
+        health.count(1, Count::Gated);
+        health.count(0, Count::Failed);
+        assert_eq!(health.counters(0), Counters { failed: 1, ..Counters::default() });
+        assert_eq!(health.counters(1), Counters { gated: 2, ..Counters::default() });
+    }
+
+    #[test]
+    fn tells_only_news_of_a_camera() {
+        let health = Health::new(1, None);
+        let mut online = health.cameras_online();
+        assert!(!health.set_camera_online(0, false));
+        assert!(!online.has_changed().unwrap());
+        assert!(health.set_camera_online(0, true));
+        assert!(online.has_changed().unwrap());
+        assert_eq!(*online.borrow_and_update(), [true]);
+        assert_eq!(health.status_line(), "1/1 cameras, broker down");
+    }
+}

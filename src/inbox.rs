@@ -1,0 +1,260 @@
+//! Hands work to the inference thread: the newest frame of each camera, and questions.
+//!
+//! Memory is bounded by the number of cameras: one frame waits or is remembered per camera, and a
+//! fixed number of questions. A full slot is overwritten; a full queue refuses.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::frame::Frame;
+use crate::message::Ask;
+
+/// Questions that may wait.
+pub const QUESTIONS_MAX: usize = 8;
+/// Questions in a row before a waiting frame is served: a flood must not silence the captions.
+const QUESTIONS_IN_A_ROW: u32 = 4;
+
+/// The next thing to do for the inference thread.
+#[derive(Debug)]
+pub enum Work {
+    Frame(Arc<Frame>),
+    /// A question and the newest frame of its camera, if there is any.
+    Question(Ask, Option<Arc<Frame>>),
+    /// Nothing came in time.
+    Idle,
+    /// Closed, and every question is served.
+    Closed,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Inbox {
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    slots: Vec<Slot>,
+    /// Cameras with a waiting frame, in the order in which they became waiting, so that a fast
+    /// camera cannot starve a slow one.
+    order: VecDeque<usize>,
+    questions: VecDeque<Ask>,
+    in_a_row: u32,
+    closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    newest: Option<Arc<Frame>>,
+    waiting: bool,
+}
+
+impl Inbox {
+    pub fn new(n_cameras: usize) -> Inbox {
+        Inbox {
+            state: Mutex::new(State {
+                slots: (0..n_cameras).map(|_| Slot::default()).collect(),
+                order: VecDeque::with_capacity(n_cameras),
+                questions: VecDeque::with_capacity(QUESTIONS_MAX),
+                in_a_row: 0,
+                closed: false,
+            }),
+            wake: Condvar::new(),
+        }
+    }
+
+    /// Keeps `frame` as the newest of its camera. True when it displaced one that nobody looked at.
+    pub fn put_frame(&self, frame: Frame) -> bool {
+        let camera = frame.id.camera;
+        let mut state = self.lock();
+        let slot = &mut state.slots[camera];
+        slot.newest = Some(Arc::new(frame));
+        let overwritten = std::mem::replace(&mut slot.waiting, true);
+        if !overwritten {
+            state.order.push_back(camera);
+        }
+        drop(state);
+        self.wake.notify_one();
+        overwritten
+    }
+
+    /// Queues a question.
+    ///
+    /// # Errors
+    /// Gives the question back when [`QUESTIONS_MAX`] wait already, or after [`Inbox::close`].
+    pub fn put_question(&self, ask: Ask) -> Result<(), Ask> {
+        let mut state = self.lock();
+        if state.closed || state.questions.len() >= QUESTIONS_MAX {
+            return Err(ask);
+        }
+        state.questions.push_back(ask);
+        drop(state);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// No more work comes: questions that wait are still served, frames are not.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.wake.notify_all();
+    }
+
+    /// Blocks up to `timeout` for the next piece of work, questions first.
+    pub fn next(&self, timeout: Duration) -> Work {
+        let until = Instant::now() + timeout;
+        let mut state = self.lock();
+        loop {
+            if let Some(work) = state.take() {
+                return work;
+            }
+            let Some(left) = until.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()) else {
+                return Work::Idle;
+            };
+            state = self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Every critical section leaves the state consistent, so a poisoned lock is still good.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn take(&mut self) -> Option<Work> {
+        let frames_turn = self.in_a_row >= QUESTIONS_IN_A_ROW && !self.order.is_empty() && !self.closed;
+        if !frames_turn && let Some(ask) = self.questions.pop_front() {
+            self.in_a_row += 1;
+            let newest = self.slots[ask.camera].newest.clone();
+            return Some(Work::Question(ask, newest));
+        }
+        if self.closed {
+            return Some(Work::Closed);
+        }
+        self.in_a_row = 0;
+        let slot = &mut self.slots[self.order.pop_front()?];
+        slot.waiting = false;
+        slot.newest.clone().map(Work::Frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use caption::Question;
+
+    use super::*;
+    use crate::frame::FrameId;
+    use crate::message::Reply;
+
+    const NOW: Duration = Duration::ZERO;
+
+    fn frame(camera: usize, seq: u64) -> Frame {
+        Frame {
+            id: FrameId { camera, seq, captured_at: SystemTime::now(), file: None },
+            taken: Instant::now(),
+            decode: Duration::ZERO,
+            image: image::RgbImage::new(1, 1),
+        }
+    }
+
+    fn ask(text: &str) -> Ask {
+        Ask {
+            camera: 0,
+            question: Question { text: text.to_owned(), choices: vec![] },
+            reply: Reply::default(),
+            asked_at: Instant::now(),
+        }
+    }
+
+    fn describe(work: Work) -> String {
+        match work {
+            Work::Frame(frame) => format!("frame {}/{}", frame.id.camera, frame.id.seq),
+            Work::Question(ask, newest) => {
+                format!("{} on {:?}", ask.question.text, newest.map(|frame| frame.id.seq))
+            }
+            Work::Idle => "idle".to_owned(),
+            Work::Closed => "closed".to_owned(),
+        }
+    }
+
+    #[test]
+    fn overwrites_the_older_frame_of_the_same_camera() {
+        let inbox = Inbox::new(1);
+        assert!(!inbox.put_frame(frame(0, 1)));
+        assert!(inbox.put_frame(frame(0, 2)));
+        assert_eq!(describe(inbox.next(NOW)), "frame 0/2");
+        assert_eq!(describe(inbox.next(NOW)), "idle");
+        assert!(!inbox.put_frame(frame(0, 3)), "the frame before was looked at");
+    }
+
+    #[test]
+    fn a_fast_camera_does_not_starve_a_slow_one() {
+        let inbox = Inbox::new(2);
+        inbox.put_frame(frame(0, 1));
+        inbox.put_frame(frame(1, 1));
+        inbox.put_frame(frame(0, 2));
+        assert_eq!(describe(inbox.next(NOW)), "frame 0/2");
+        inbox.put_frame(frame(0, 3));
+        assert_eq!(describe(inbox.next(NOW)), "frame 1/1");
+        assert_eq!(describe(inbox.next(NOW)), "frame 0/3");
+    }
+
+    #[test]
+    fn questions_go_first_but_a_flood_lets_a_frame_through() {
+        let inbox = Inbox::new(1);
+        assert_eq!(describe(inbox.next(NOW)), "idle");
+        inbox.put_frame(frame(0, 7));
+        for n in 0..6 {
+            inbox.put_question(ask(&format!("q{n}"))).unwrap();
+        }
+        let order: Vec<_> = (0..7).map(|_| describe(inbox.next(NOW))).collect();
+        assert_eq!(
+            order,
+            [
+                "q0 on Some(7)",
+                "q1 on Some(7)",
+                "q2 on Some(7)",
+                "q3 on Some(7)",
+                "frame 0/7",
+                "q4 on Some(7)",
+                "q5 on Some(7)"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_full_queue_gives_the_question_back() {
+        let inbox = Inbox::new(1);
+        for n in 0..QUESTIONS_MAX {
+            inbox.put_question(ask(&format!("q{n}"))).unwrap();
+        }
+        assert_eq!(inbox.put_question(ask("one more")).unwrap_err().question.text, "one more");
+        assert_eq!(describe(inbox.next(NOW)), "q0 on None");
+        assert!(inbox.put_question(ask("now")).is_ok());
+    }
+
+    #[test]
+    fn serves_waiting_questions_before_it_says_closed() {
+        let inbox = Inbox::new(1);
+        inbox.put_frame(frame(0, 1));
+        inbox.put_question(ask("last")).unwrap();
+        inbox.close();
+        assert!(inbox.put_question(ask("too late")).is_err());
+        assert_eq!(describe(inbox.next(NOW)), "last on Some(1)");
+        assert_eq!(describe(inbox.next(NOW)), "closed");
+    }
+
+    #[test]
+    fn wakes_a_waiting_consumer() {
+        let inbox = Arc::new(Inbox::new(1));
+        let producer = Arc::clone(&inbox);
+        let thread =
+            std::thread::Builder::new().spawn(move || drop(producer.put_frame(frame(0, 9)))).unwrap();
+        assert_eq!(describe(inbox.next(Duration::from_secs(600))), "frame 0/9");
+        thread.join().unwrap();
+    }
+}

@@ -1,0 +1,76 @@
+//! Logs on stderr, and what becomes of a panic.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::io::{self, IsTerminal};
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging to stderr. `filter` is in the syntax of `tracing_subscriber::EnvFilter`.
+///
+/// # Errors
+/// When `filter` cannot be parsed.
+pub fn start(filter: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|e| format!("log filter {filter:?}: {e}"))?;
+    // A second start is a test's; the first one stays.
+    drop(
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(io::stderr)
+            .with_ansi(io::stderr().is_terminal())
+            .try_init(),
+    );
+    panic::set_hook(Box::new(on_panic));
+    Ok(())
+}
+
+thread_local! {
+    static CONTAINED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` and swallows its panic: none when it panicked. For third-party code that panics
+/// where it should fail.
+pub fn contained<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let outer = CONTAINED.replace(true);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(work));
+    CONTAINED.set(outer);
+    outcome.ok()
+}
+
+/// A panic that nobody contains would leave half a daemon behind: it is logged and ends the process,
+/// and the broker publishes the last will.
+fn on_panic(info: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("unnamed");
+    let place = info.location().map(ToString::to_string).unwrap_or_default();
+    let why = payload(info.payload());
+    if CONTAINED.get() || engine::is_engine_panic() {
+        tracing::debug!(thread = name, place, why, "contained panic");
+        return;
+    }
+    tracing::error!(thread = name, place, why, "panic, ending the process");
+    std::process::exit(crate::cli::EXIT_FAILURE.into());
+}
+
+fn payload(payload: &dyn Any) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_contained_panic_is_none_and_the_thread_goes_on() {
+        assert_eq!(contained(|| 7), Some(7));
+        assert_eq!(contained(|| -> u8 { panic!("as drivers do") }), None);
+        assert!(!CONTAINED.get());
+    }
+
+    #[test]
+    fn refuses_a_filter_that_cannot_be_parsed() {
+        assert!(start("captiond=loud").unwrap_err().contains("loud"));
+    }
+}

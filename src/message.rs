@@ -1,0 +1,101 @@
+//! What travels between the threads. Plain data: no JSON (that is `mqtt::payload`), no behaviour.
+
+use std::time::{Duration, Instant};
+
+use caption::{Answer, Caption, Question};
+
+use crate::frame::FrameId;
+use crate::health::Counters;
+
+/// A question on its way to the inference thread.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Index of the camera in the configuration.
+    pub camera: usize,
+    pub question: Question,
+    pub reply: Reply,
+    pub asked_at: Instant,
+}
+
+/// Where an answer goes and how its asker recognizes it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reply {
+    /// The MQTT 5 response topic; without one the answer goes to the camera's answer topic.
+    pub topic: Option<String>,
+    /// The MQTT 5 correlation data, echoed byte for byte.
+    pub correlation: Option<Vec<u8>>,
+    /// The transaction of the request, echoed in the answer.
+    pub transaction: Option<Transaction>,
+}
+
+/// What a 3.1.1 client recognizes its answer by.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Transaction {
+    Text(String),
+    Number(i64),
+}
+
+/// Why a question has no answer.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum AskError {
+    #[error("too many questions are waiting, ask again later")]
+    Busy,
+    #[error("the camera has not delivered a frame yet")]
+    NoFrame,
+    #[error("there is no camera of this name")]
+    UnknownCamera,
+    #[error("{0}")]
+    Request(String),
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A result of the inference thread, on its way to the broker.
+#[derive(Clone, Debug)]
+pub enum Publication {
+    Caption(Captioned),
+    Answer(Answered),
+}
+
+/// One caption of one frame.
+#[derive(Clone, Debug)]
+pub struct Captioned {
+    pub frame: FrameId,
+    pub caption: Caption,
+    /// False when the scene is the one of the caption before and only its time is renewed.
+    pub changed: bool,
+    /// Cosine with the last changed scene of this camera; none for the first.
+    pub similarity: Option<f32>,
+    pub latency: Latency,
+    pub counters: Counters,
+}
+
+/// One question, answered or not.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    pub ask: Ask,
+    pub outcome: Result<Reading, AskError>,
+}
+
+/// The answer and the frame that it was read from.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    pub frame: FrameId,
+    pub answer: Answer,
+    pub latency: Latency,
+}
+
+/// Where the time went.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Latency {
+    /// Pixels out of the camera's bytes.
+    pub decode: Duration,
+    /// Waiting for the inference thread.
+    pub wait: Duration,
+    pub preprocess: Duration,
+    pub encode: Duration,
+    /// The caption or the answer.
+    pub text: Duration,
+    /// From capture (or from the question) to the end of inference.
+    pub total: Duration,
+}

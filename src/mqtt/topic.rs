@@ -1,0 +1,107 @@
+//! Every topic of the program, rendered and parsed. `docs/mqtt.md` describes them.
+
+/// The topics beneath one base topic.
+#[derive(Clone, Debug)]
+pub struct Topics {
+    base: String,
+}
+
+impl Topics {
+    /// ```
+    /// let topics = captiond::mqtt::topic::Topics::new("captiond");
+    /// assert_eq!(topics.bridge_state(), "captiond/bridge/state");
+    /// assert_eq!(topics.caption("porch"), "captiond/porch/caption");
+    /// assert_eq!(topics.asked_camera("captiond/porch/ask"), Some("porch"));
+    /// ```
+    pub fn new(base: &str) -> Topics {
+        Topics { base: base.to_owned() }
+    }
+
+    /// `online` or `offline`, retained; the last will.
+    pub fn bridge_state(&self) -> String {
+        self.of("bridge", "state")
+    }
+
+    /// What runs, retained.
+    pub fn bridge_info(&self) -> String {
+        self.of("bridge", "info")
+    }
+
+    /// Counters of every camera, once a minute.
+    pub fn bridge_stats(&self) -> String {
+        self.of("bridge", "stats")
+    }
+
+    /// `online` or `offline`, retained.
+    pub fn availability(&self, camera: &str) -> String {
+        self.of(camera, "availability")
+    }
+
+    /// The current caption, retained.
+    pub fn caption(&self, camera: &str) -> String {
+        self.of(camera, "caption")
+    }
+
+    /// Questions.
+    pub fn ask(&self, camera: &str) -> String {
+        self.of(camera, "ask")
+    }
+
+    /// Answers to questions that named no response topic.
+    pub fn answer(&self, camera: &str) -> String {
+        self.of(camera, "answer")
+    }
+
+    /// The questions to every camera.
+    pub fn ask_filter(&self) -> String {
+        self.ask("+")
+    }
+
+    /// The camera of a question's topic.
+    pub fn asked_camera<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        let rest = topic.strip_prefix(&self.base)?.strip_prefix('/')?;
+        rest.strip_suffix("/ask").filter(|camera| !camera.contains('/'))
+    }
+
+    /// May an answer go to this response topic? It must be a topic without wildcards, and none that
+    /// the daemon listens to: an answer would be a question, whose answer would be a question.
+    pub fn is_response_topic(&self, topic: &str) -> bool {
+        let valid =
+            !topic.is_empty() && topic.len() <= RESPONSE_TOPIC_MAX && !topic.contains(['+', '#', '\0']);
+        valid && !topic.starts_with('$') && self.asked_camera(topic).is_none()
+    }
+
+    fn of(&self, thing: &str, aspect: &str) -> String {
+        format!("{}/{thing}/{aspect}", self.base)
+    }
+}
+
+/// Longest response topic that is answered to, in bytes.
+pub const RESPONSE_TOPIC_MAX: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_camera_of_a_question_and_of_nothing_else() {
+        let topics = Topics::new("home/captiond");
+        assert_eq!(topics.asked_camera(&topics.ask("porch")), Some("porch"));
+        for other in
+            ["home/captiond/porch/caption", "home/captiond/a/b/ask", "captiond/porch/ask", "porch/ask"]
+        {
+            assert_eq!(topics.asked_camera(other), None, "{other}");
+        }
+        assert_eq!(topics.ask_filter(), "home/captiond/+/ask");
+    }
+
+    #[test]
+    fn refuses_response_topics_that_would_loop_or_are_none() {
+        let topics = Topics::new("captiond");
+        assert!(topics.is_response_topic("clients/7/answers"));
+        assert!(topics.is_response_topic("captiond/porch/answer"));
+        for bad in ["", "a/#", "a/+/b", "$SYS/x", "captiond/porch/ask", &"x".repeat(RESPONSE_TOPIC_MAX + 1)] {
+            assert!(!topics.is_response_topic(bad), "{bad}");
+        }
+    }
+}
