@@ -9,7 +9,7 @@ One JSON object:
   bundle    its identity, and file and sha256 of each graph
   images    per photo: name as given, sha256 of the file, and what `patterns` has
   patterns  images that need no file and no resizing: pixel (y, x) of channel c of pattern k is
-            (x * (3 + 2 k) + y * (5 + 4 k) + 67 c) mod 256, as large as the encoder's input
+            (x div 16 * (23 + 18 k) + y div 16 * (41 + 10 k) + 67 c) mod 256, as large as the encoder's input
   texts     per sentence: ids (bos and eos included) and embedding
 
 An image has its `embedding` (before bridge and memory) and, of the greedy caption, the token `ids` (`eos` last, if it
@@ -37,7 +37,7 @@ TEXTS = [
 
 def pattern(k, width, height):
     y, x, c = np.ogrid[:height, :width, :3]
-    return ((x * (3 + 2 * k) + y * (5 + 4 * k) + 67 * c) % 256).astype(np.uint8)
+    return ((x // 16 * (23 + 18 * k) + y // 16 * (41 + 10 * k) + 67 * c) % 256).astype(np.uint8)
 
 
 def rounded(values):

@@ -79,7 +79,7 @@ class Graph:
         return self("Add", x, self("MatMul", hidden, self.weight(2 * N_EMBD, N_EMBD)))
 
     def last(self, x):
-        end = self("Slice", x, self.ints(-1), self.ints(2**31), self.ints(1))
+        end = self("Slice", x, self.ints(-1), self.ints(2**63 - 1), self.ints(1))
         return self("Squeeze", end, self.ints(1))
 
     def model(self, name, inputs, outputs):
@@ -123,7 +123,7 @@ def text_encoder(vocab_size):
 
 def adapter():
     g = Graph(3)
-    flat = g("MatMul", "embedding", g.weight(D, PREFIX * N_EMBD))
+    flat = g("MatMul", "embedding", g.weight(D, PREFIX * N_EMBD, scale=1.0))
     g("Reshape", flat, g.ints(0, PREFIX, N_EMBD), out="prefix")
     return g.model("adapter", [f"embedding f32[B, {D}]"], [f"prefix f32[B, {PREFIX}, {N_EMBD}]"])
 
@@ -240,7 +240,7 @@ yes_bias = 0.0
 [bridge]
 {entry("bridge.safetensors")}
 [memory]
-{entry("memory.safetensors")}tau = 0.05
+{entry("memory.safetensors")}tau = 0.02
 """
     quoted = lambda ports: ", ".join(f'"{p}"' for p in ports)
     for role, (_, inputs, outputs) in graphs.items():
