@@ -95,6 +95,14 @@ impl Models {
         self.image_encoder.encode(pixels)
     }
 
+    /// Unit-norm embeddings (embed_dim) of `texts`, in the space of [`ImageView::embedding`].
+    ///
+    /// # Errors
+    /// When the graph fails.
+    pub fn encode_texts<T: AsRef<str>>(&mut self, texts: &[T]) -> Result<Vec<Vec<f32>>, CaptionError> {
+        self.text_encoder.encode(texts)
+    }
+
     /// # Errors
     /// When a graph fails.
     pub fn caption(&mut self, view: &ImageView) -> Result<Caption, CaptionError> {

@@ -28,7 +28,8 @@ fn resize(image: &RgbImage, settings: &PreprocessSettings) -> Vec<u8> {
     let mut resized = fast_image_resize::images::Image::new(width, height, PixelType::U8x3);
     let filter = match settings.filter {
         // CLIP-style encoders are trained on antialiased bicubic input; Catmull-Rom is the cubic with
-        // a = -0.5 that Pillow calls BICUBIC.
+        // a = -0.5 that Pillow calls BICUBIC. Columns come before rows here and after them there, with
+        // rounding in between: a level of difference here and there, more only where sums are clipped.
         Filter::Bicubic => FilterType::CatmullRom,
     };
     let mut options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false);

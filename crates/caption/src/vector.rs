@@ -28,8 +28,9 @@ pub(crate) fn softmax(scores: &mut [f32]) {
 pub(crate) fn log_softmax(scores: &mut [f32]) {
     let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f32 = scores.iter().map(|x| (x - max).exp()).sum();
-    let log_sum = max + sum.ln();
-    scores.iter_mut().for_each(|x| *x -= log_sum);
+    let log_sum = sum.ln();
+    // The maximum goes first: added to the logarithm it would swallow its digits.
+    scores.iter_mut().for_each(|x| *x = *x - max - log_sum);
 }
 
 /// Indices of the largest values, largest first; equal values in order of their indices.

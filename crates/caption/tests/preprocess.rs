@@ -1,10 +1,10 @@
-//! Resizing against Pillow's, which is what the encoders are trained with.
+//! Resizing against Pillow's bicubic filter, columns before rows as the resizer works.
 
 use caption::bundle::{Filter, PreprocessSettings, Resize};
 use caption::preprocess;
 use image::{Rgb, RgbImage};
 
-/// Levels of 255 by which a pixel may differ: both sides round fixed-point sums, not in one order.
+/// Levels of 255 by which a pixel may differ: both sides round fixed-point sums.
 const TOLERANCE: f32 = 1.0;
 
 fn settings(width: usize, height: usize, resize: Resize) -> PreprocessSettings {

@@ -41,3 +41,32 @@ fn message(payload: &(dyn Any + Send)) -> &str {
         .or_else(|| payload.downcast_ref::<&str>().copied())
         .unwrap_or("no message")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_its_message_and_the_mark_is_lifted() {
+        assert!(!is_engine_panic());
+        let plain = caught::<()>(|| panic!("plain"));
+        let formatted = caught::<()>(|| panic!("number {}", std::hint::black_box(7)));
+        let silent = caught::<()>(|| std::panic::panic_any(1));
+        assert!(plain.unwrap_err().ends_with("plain"));
+        assert!(formatted.unwrap_err().ends_with("number 7"));
+        assert!(silent.unwrap_err().ends_with("no message"));
+        assert!(!is_engine_panic());
+    }
+
+    #[test]
+    fn a_hook_can_tell_where_it_is_even_in_nested_calls() {
+        let inside = caught(|| {
+            let before = is_engine_panic();
+            let nested = caught::<()>(|| panic!("nested"));
+            (before, nested.is_err(), is_engine_panic())
+        });
+        assert_eq!(inside, Ok((true, true, true)));
+        let elsewhere = caught(|| std::thread::spawn(is_engine_panic).join().unwrap());
+        assert_eq!(elsewhere, Ok(false));
+    }
+}

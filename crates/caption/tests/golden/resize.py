@@ -1,4 +1,8 @@
-"""Writes resize.json: what Pillow makes of a few synthetic images. Run: python resize.py (needs Pillow)."""
+"""Writes resize.json: what Pillow makes of a few synthetic images. Run: python resize.py (needs Pillow).
+
+Pillow resamples rows first and columns second, the daemon's resizer the other way round, and both round
+in between. So that the fixture tests the filter and not the order, Pillow resamples one axis per call.
+"""
 
 import json
 import pathlib
@@ -36,8 +40,11 @@ def main() -> None:
     for width, height, to_width, to_height, mode in CASES:
         image = Image.new("RGB", (width, height))
         image.putdata([tuple(pixel(x, y, c) for c in range(3)) for y in range(height) for x in range(width)])
-        box = crop_box(width, height, to_width, to_height) if mode == "crop" else None
-        resized = image.resize((to_width, to_height), Image.Resampling.BICUBIC, box=box)
+        whole = (0, 0, width, height)
+        left, top, right, bottom = crop_box(width, height, to_width, to_height) if mode == "crop" else whole
+        bicubic = Image.Resampling.BICUBIC
+        shorter = image.resize((width, to_height), bicubic, box=(0, top, width, bottom))
+        resized = shorter.resize((to_width, to_height), bicubic, box=(left, 0, right, to_height))
         cases.append({"from": [width, height], "to": [to_width, to_height], "resize": mode, "rgb": list(resized.tobytes())})
     file = pathlib.Path(__file__).with_name("resize.json")
     file.write_text(json.dumps({"pillow": PIL.__version__, "cases": cases}, separators=(",", ":")) + "\n")

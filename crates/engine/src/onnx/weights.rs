@@ -176,3 +176,101 @@ fn halves(tensor: &pb::TensorProto) -> Option<Vec<f32>> {
     };
     (bits.len() == n).then(|| bits.into_iter().map(|bits| half::f16::from_bits(bits).to_f32()).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::OnnxFile;
+
+    fn expanded(file: &OnnxFile) -> Result<pb::GraphProto, OnnxError> {
+        let mut model = file.model();
+        expand_weights(&mut model)?;
+        Ok(model.graph.unwrap())
+    }
+
+    fn tensor<'g>(graph: &'g pb::GraphProto, name: &str) -> Option<&'g pb::TensorProto> {
+        graph.initializer.iter().find(|tensor| tensor.name == name)
+    }
+
+    #[test]
+    fn every_axis_has_its_own_scales() {
+        let quants: Vec<i8> = (1..=12).collect();
+        for (axis, scales) in [(0, vec![1.0, 10.0]), (1, vec![1.0, 10.0, 100.0]), (2, vec![2.0, 3.0])] {
+            let file = OnnxFile::new()
+                .stored_i8("q", &[2, 3, 2], &quants)
+                .stored_f32("s", &[scales.len()], &scales)
+                .node("DequantizeLinear", &["q", "s"], &["w"], &[("axis", axis)]);
+            let graph = expanded(&file).unwrap();
+            assert!(graph.node.is_empty());
+            let found = floats(tensor(&graph, "w").unwrap()).unwrap();
+            for (idx, value) in found.iter().enumerate() {
+                let place = [idx / 6, idx / 2 % 3, idx % 2][axis as usize];
+                assert_eq!(*value, f32::from(quants[idx]) * scales[place]);
+            }
+        }
+    }
+
+    #[test]
+    fn zero_points_shift_before_the_scale() {
+        let file = OnnxFile::new()
+            .stored("q", DataType::Uint8, &[2, 2], vec![0, 128, 129, 255])
+            .stored_f32("s", &[], &[0.5])
+            .stored("z", DataType::Uint8, &[], vec![128])
+            .node("DequantizeLinear", &["q", "s", "z"], &["w"], &[]);
+        let graph = expanded(&file).unwrap();
+        assert_eq!(floats(tensor(&graph, "w").unwrap()).unwrap(), [-64.0, 0.0, 0.5, 63.5]);
+    }
+
+    #[test]
+    fn small_weights_go_unless_something_else_reads_them() {
+        let file = OnnxFile::new()
+            .stored_f16("h", &[2], &[1.0, 2.0])
+            .node("Cast", &["h"], &["w"], &[("to", DataType::Float as i64)])
+            .node("Relu", &["w"], &["y"], &[]);
+        assert!(tensor(&expanded(&file).unwrap(), "h").is_none());
+        let shared = file.node("Shape", &["h"], &["shape"], &[]);
+        let graph = expanded(&shared).unwrap();
+        assert!(tensor(&graph, "h").is_some() && tensor(&graph, "w").is_some());
+        assert_eq!(graph.node.len(), 2);
+    }
+
+    #[test]
+    fn conversions_of_what_is_computed_stay() {
+        let file = OnnxFile::new()
+            .stored_f32("s", &[], &[0.5])
+            .node("DequantizeLinear", &["x", "s"], &["y"], &[])
+            .node("Cast", &["x"], &["z"], &[("to", DataType::Float as i64)]);
+        assert_eq!(expanded(&file).unwrap().node.len(), 2);
+    }
+
+    #[test]
+    fn malformed_weights_are_named() {
+        let scaled = |dims: &[usize], scales: &[f32], attributes: &[(&str, i64)]| {
+            OnnxFile::new()
+                .stored("q", DataType::Int8, dims, vec![1; 6])
+                .stored_f32("s", &[scales.len()], scales)
+                .node("DequantizeLinear", &["q", "s"], &["w"], attributes)
+        };
+        for file in [
+            scaled(&[2, 4], &[1.0], &[]),
+            scaled(&[2, 3], &[1.0, 2.0], &[]),
+            scaled(&[2, 3], &[1.0, 2.0, 3.0], &[("axis", 2)]),
+            scaled(&[2, 3], &[1.0, 2.0, 3.0], &[("axis", -3)]),
+            scaled(&[2, 3], &[1.0, 2.0, 3.0], &[("block_size", 2)]),
+            scaled(&[2, 3], &[f32::NAN], &[]),
+            scaled(&[2, 3], &[f32::INFINITY, 1.0, 1.0], &[]),
+            scaled(&[2, 3], &[], &[]),
+            scaled(&[0, 3], &[1.0, 2.0, 3.0], &[]),
+        ] {
+            let error = expanded(&file).unwrap_err().to_string();
+            assert!(error.contains("`q`"), "{error}");
+        }
+        let half = OnnxFile::new().stored("h", DataType::Float16, &[2], vec![0; 3]).node(
+            "Cast",
+            &["h"],
+            &["w"],
+            &[("to", DataType::Float as i64)],
+        );
+        assert!(expanded(&half).unwrap_err().to_string().contains("`h`"));
+    }
+}
