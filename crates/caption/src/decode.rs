@@ -30,10 +30,6 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    pub(crate) fn len(&self) -> usize {
-        self.log_probs.len() / self.vocab_size
-    }
-
     /// Log-probabilities of the next token of one line.
     pub(crate) fn next(&self, line: usize) -> &[f32] {
         &self.log_probs[line * self.vocab_size..][..self.vocab_size]
