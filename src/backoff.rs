@@ -8,24 +8,24 @@ use std::time::Duration;
 pub struct Backoff {
     first: Duration,
     longest: Duration,
-    next: Duration,
+    step: Duration,
 }
 
 impl Backoff {
     pub fn new(first: Duration, longest: Duration) -> Backoff {
-        Backoff { first, longest, next: first }
+        Backoff { first, longest, step: first }
     }
 
     /// The wait before the next try: between half and all of the current step.
-    pub fn next(&mut self) -> Duration {
-        let step = self.next;
-        self.next = (step * 2).min(self.longest);
+    pub fn next_wait(&mut self) -> Duration {
+        let step = self.step;
+        self.step = (step * 2).min(self.longest);
         step.mul_f64(0.5 + 0.5 * unit_random())
     }
 
     /// Starts over after success.
     pub fn reset(&mut self) {
-        self.next = self.first;
+        self.step = self.first;
     }
 }
 
@@ -43,11 +43,11 @@ mod tests {
     fn waits_double_up_to_the_longest_and_start_over() {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
         for step in [1, 2, 4, 5, 5] {
-            let wait = backoff.next();
+            let wait = backoff.next_wait();
             let step = Duration::from_secs(step);
             assert!(wait >= step / 2 && wait <= step, "{wait:?} of {step:?}");
         }
         backoff.reset();
-        assert!(backoff.next() <= Duration::from_secs(1));
+        assert!(backoff.next_wait() <= Duration::from_secs(1));
     }
 }

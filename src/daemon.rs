@@ -168,5 +168,5 @@ fn join(thread: JoinHandle<()>, deadline: Instant) -> anyhow::Result<()> {
         }
         thread::sleep(POLL);
     }
-    thread.join().map_err(|_| anyhow!("thread {name} panicked"))
+    thread.join().map_err(|_panic| anyhow!("thread {name} panicked"))
 }

@@ -84,6 +84,10 @@ impl Inbox {
     ///
     /// # Errors
     /// Gives the question back when [`QUESTIONS_MAX`] wait already, or after [`Inbox::close`].
+    #[expect(
+        clippy::result_large_err,
+        reason = "the question goes back whole to the one that answers `busy`"
+    )]
     pub fn put_question(&self, ask: Ask) -> Result<(), Ask> {
         let mut state = self.lock();
         if state.closed || state.questions.len() >= QUESTIONS_MAX {

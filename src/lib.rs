@@ -17,6 +17,8 @@
 //! | [`health`] | counters, camera availability, systemd notifications |
 //! | [`demo`] | `captiond demo`: bundled photos and a loopback broker |
 
+#![warn(unreachable_pub)]
+
 pub mod backoff;
 pub mod cli;
 pub mod config;

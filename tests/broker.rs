@@ -1,6 +1,8 @@
 //! The daemon at a broker, from start to end, with a vision that needs no bundle.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use captiond::config::Protocol;
 use serde_json::json;
@@ -13,56 +15,86 @@ const BOTH: [Protocol; 2] = [Protocol::V5, Protocol::V311];
 const PORT_VARIABLE: &str = "CAPTIOND_TEST_PORT";
 const PHOTOS_VARIABLE: &str = "CAPTIOND_TEST_PHOTOS";
 
+/// A broker that nobody has used yet, and photos for a daemon that speaks `protocol` to it.
+struct Site {
+    server: Server,
+    protocol: Protocol,
+    photos: tempfile::TempDir,
+}
+
+impl Site {
+    fn new(server: Server, protocol: Protocol) -> Site {
+        Site { server, protocol, photos: color_photos() }
+    }
+
+    /// Every broker that is there with both versions of the protocol.
+    fn everywhere() -> impl Iterator<Item = Site> {
+        let at_all = |protocol| server::all().into_iter().map(move |server| Site::new(server, protocol));
+        BOTH.into_iter().flat_map(at_all)
+    }
+
+    /// A client that hears everything.
+    fn client(&self, protocol: Protocol, name: &str) -> Client {
+        Client::connect(self.server.port(), protocol, name, "#")
+    }
+
+    fn daemon(&self) -> RunningDaemon {
+        RunningDaemon::start(config(self.server.port(), self.protocol, self.photos.path()))
+    }
+
+    /// A daemon whose first caption has come to `client`: from then on it takes questions.
+    fn seeing_daemon(&self, client: &Client) -> RunningDaemon {
+        let daemon = self.daemon();
+        client.wait_for_topic("captiond/wall/caption");
+        daemon
+    }
+}
+
 #[test]
 fn publishes_its_state_and_a_caption_per_frame() {
-    for server in server::all() {
-        for protocol in BOTH {
-            let photos = color_photos();
-            let client = Client::connect(server.port(), protocol, "viewer", "captiond/#");
-            let daemon = RunningDaemon::start(config(server.port(), protocol, photos.path()));
-            client.wait_for_text("captiond/bridge/state", "online");
-            client.wait_for_text("captiond/wall/availability", "online");
-            for color in ["red", "green", "blue", "red"] {
-                let message = client.wait_for(color, |message| {
-                    message.topic == "captiond/wall/caption"
-                        && message.json()["caption"] == format!("a {color} wall")
-                });
-                let caption = message.json();
-                assert_eq!(caption["camera"], "wall");
-                assert_eq!(caption["bundle"], "color@00000000");
-                assert_eq!((&caption["engine"], &caption["device"]), (&json!("tract"), &json!("cpu")));
-                assert!(caption["file"].as_str().unwrap().contains(color));
-                assert!(caption["frame_ts"].as_str().unwrap().ends_with('Z'));
-                assert!(caption["latency_ms"]["total"].as_f64().unwrap() > 0.0);
-                if protocol == Protocol::V5 {
-                    assert_eq!(message.content_type.as_deref(), Some("application/json"));
-                    // Three times the refresh of five seconds and the interval of a tenth.
-                    assert_eq!(message.expiry_s, Some(15));
-                }
+    for site in Site::everywhere() {
+        let client = site.client(site.protocol, "viewer");
+        let daemon = site.daemon();
+        client.wait_for_text("captiond/bridge/state", "online");
+        client.wait_for_text("captiond/wall/availability", "online");
+        for color in ["red", "green", "blue", "red"] {
+            let message = client.wait_for(color, |message| {
+                message.topic == "captiond/wall/caption"
+                    && message.json()["caption"] == format!("a {color} wall")
+            });
+            let caption = message.json();
+            assert_eq!(caption["camera"], "wall");
+            assert_eq!(caption["bundle"], "color@00000000");
+            assert_eq!((&caption["engine"], &caption["device"]), (&json!("tract"), &json!("cpu")));
+            assert!(caption["file"].as_str().unwrap().contains(color));
+            assert!(caption["frame_ts"].as_str().unwrap().ends_with('Z'));
+            assert!(caption["latency_ms"]["total"].as_f64().unwrap() > 0.0);
+            if site.protocol == Protocol::V5 {
+                assert_eq!(message.content_type.as_deref(), Some("application/json"));
+                // Three times the refresh of five seconds and the interval of a tenth.
+                assert_eq!(message.expiry_s, Some(15));
             }
-            daemon.stop();
         }
+        daemon.stop();
     }
 }
 
 #[test]
 fn whoever_comes_late_finds_the_retained_state() {
-    for server in server::all() {
-        let photos = color_photos();
-        let early = Client::connect(server.port(), Protocol::V5, "early", "captiond/#");
-        let daemon = RunningDaemon::start(config(server.port(), Protocol::V5, photos.path()));
-        early.wait_for_topic("captiond/wall/caption");
-        early.wait_for_text("captiond/bridge/state", "online");
-        let late = Client::connect(server.port(), Protocol::V311, "late", "captiond/#");
-        let mut retained = vec![
+    for site in Site::everywhere() {
+        let early = site.client(Protocol::V5, "early");
+        let daemon = site.seeing_daemon(&early);
+        for topic in ["captiond/bridge/state", "captiond/wall/availability"] {
+            early.wait_for_text(topic, "online");
+        }
+        let late = site.client(Protocol::V311, "late");
+        for topic in [
             "captiond/bridge/info",
             "captiond/bridge/state",
             "captiond/wall/availability",
             "captiond/wall/caption",
-        ];
-        while !retained.is_empty() {
-            let message = late.wait_for("a retained message", |message| message.retained);
-            retained.retain(|topic| *topic != message.topic);
+        ] {
+            late.wait_for(topic, |message| message.retained && message.topic == topic);
         }
         daemon.stop();
     }
@@ -71,10 +103,9 @@ fn whoever_comes_late_finds_the_retained_state() {
 #[test]
 fn answers_an_mqtt_5_request_where_it_says() {
     for server in server::all() {
-        let photos = color_photos();
-        let client = Client::connect(server.port(), Protocol::V5, "asker", "#");
-        let daemon = RunningDaemon::start(config(server.port(), Protocol::V5, photos.path()));
-        client.wait_for_topic("captiond/wall/caption");
+        let site = Site::new(server, Protocol::V5);
+        let client = site.client(Protocol::V5, "asker");
+        let daemon = site.seeing_daemon(&client);
         let correlation = [0, 159, 146, 150, 255];
         client.request("captiond/wall/ask", r#"{"question": "what color?"}"#, "asker/7", &correlation);
         let message = client.wait_for_topic("asker/7");
@@ -89,32 +120,27 @@ fn answers_an_mqtt_5_request_where_it_says() {
 
 #[test]
 fn answers_a_request_with_a_transaction_on_the_answer_topic() {
-    for server in server::all() {
-        for protocol in BOTH {
-            let photos = color_photos();
-            let client = Client::connect(server.port(), Protocol::V311, "asker", "captiond/#");
-            let daemon = RunningDaemon::start(config(server.port(), protocol, photos.path()));
-            client.wait_for_topic("captiond/wall/caption");
-            let request = r#"{"question": "what color?", "choices": ["plaid"], "transaction": "t-1"}"#;
-            client.publish("captiond/wall/ask", request, false);
-            let answer = client.wait_for_topic("captiond/wall/answer").json();
-            assert_eq!((&answer["transaction"], &answer["answer"]), (&json!("t-1"), &json!("plaid")));
-            client.publish("captiond/wall/ask", "what color?", false);
-            let answer = client.wait_for_topic("captiond/wall/answer").json();
-            assert!(answer.get("transaction").is_none() && answer["question"] == "what color?");
-            daemon.stop();
-        }
+    for site in Site::everywhere() {
+        let client = site.client(Protocol::V311, "asker");
+        let daemon = site.seeing_daemon(&client);
+        let request = r#"{"question": "what color?", "choices": ["plaid"], "transaction": "t-1"}"#;
+        client.publish("captiond/wall/ask", request, false);
+        let answer = client.wait_for_topic("captiond/wall/answer").json();
+        assert_eq!((&answer["transaction"], &answer["answer"]), (&json!("t-1"), &json!("plaid")));
+        client.publish("captiond/wall/ask", "what color?", false);
+        let answer = client.wait_for_topic("captiond/wall/answer").json();
+        assert!(answer.get("transaction").is_none() && answer["question"] == "what color?");
+        daemon.stop();
     }
 }
 
 #[test]
 fn errors_are_answered_as_errors_and_retained_questions_not_at_all() {
     for server in server::all() {
-        let photos = color_photos();
-        let client = Client::connect(server.port(), Protocol::V5, "asker", "#");
+        let site = Site::new(server, Protocol::V5);
+        let client = site.client(Protocol::V5, "asker");
         client.publish("captiond/wall/ask", "an old question", true);
-        let daemon = RunningDaemon::start(config(server.port(), Protocol::V5, photos.path()));
-        client.wait_for_topic("captiond/wall/caption");
+        let daemon = site.seeing_daemon(&client);
         for (camera, request, code) in [
             ("wall", r#"{"transaction": 7}"#, "bad_request"),
             ("wall", r#"{"question": " ", "transaction": 7}"#, "bad_request"),
@@ -138,11 +164,9 @@ fn errors_are_answered_as_errors_and_retained_questions_not_at_all() {
 
 #[test]
 fn a_full_queue_is_answered_busy_at_once() {
-    let server = server::embedded();
-    let photos = color_photos();
-    let client = Client::connect(server.port(), Protocol::V5, "asker", "captiond/#");
-    let daemon = RunningDaemon::start(config(server.port(), Protocol::V5, photos.path()));
-    client.wait_for_topic("captiond/wall/caption");
+    let site = Site::new(server::embedded(), Protocol::V5);
+    let client = site.client(Protocol::V5, "asker");
+    let daemon = site.seeing_daemon(&client);
     daemon.hold.set(true);
     client.publish("captiond/wall/ask", r#"{"question": "q", "transaction": 0}"#, false);
     wait_until("the first question is in work", || daemon.hold.n_waiting() == 1);
@@ -160,34 +184,30 @@ fn a_full_queue_is_answered_busy_at_once() {
 
 #[test]
 fn an_orderly_stop_leaves_offline_behind() {
-    for server in server::all() {
-        for protocol in BOTH {
-            let photos = color_photos();
-            let client = Client::connect(server.port(), protocol, "viewer", "captiond/#");
-            let daemon = RunningDaemon::start(config(server.port(), protocol, photos.path()));
-            client.wait_for_text("captiond/bridge/state", "online");
-            client.wait_for_text("captiond/wall/availability", "online");
-            daemon.stop();
-            client.wait_for_text("captiond/wall/availability", "offline");
-            client.wait_for_text("captiond/bridge/state", "offline");
-        }
+    for site in Site::everywhere() {
+        let client = site.client(site.protocol, "viewer");
+        let daemon = site.daemon();
+        client.wait_for_text("captiond/bridge/state", "online");
+        client.wait_for_text("captiond/wall/availability", "online");
+        daemon.stop();
+        client.wait_for_text("captiond/wall/availability", "offline");
+        client.wait_for_text("captiond/bridge/state", "offline");
     }
 }
 
 #[test]
 fn a_killed_daemon_is_declared_offline_by_the_broker() {
-    for server in server::all() {
-        for protocol in BOTH {
-            let photos = color_photos();
-            let client = Client::connect(server.port(), protocol, "viewer", "captiond/#");
-            let mut child = child_daemon(&server, protocol, photos.path());
-            client.wait_for_text("captiond/bridge/state", "online");
-            child.kill().unwrap();
-            child.wait().unwrap();
-            client.wait_for_text("captiond/bridge/state", "offline");
-            let late = Client::connect(server.port(), protocol, "late", "captiond/bridge/state");
-            assert!(late.wait_for_text("captiond/bridge/state", "offline").retained);
-        }
+    for site in Site::everywhere() {
+        let client = site.client(site.protocol, "viewer");
+        let mut child = child_daemon(&site);
+        client.wait_for_text("captiond/bridge/state", "online");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        client.wait_for_text("captiond/bridge/state", "offline");
+        let late = site.client(site.protocol, "late");
+        late.wait_for("a retained word of the end", |message| {
+            message.retained && message.topic == "captiond/bridge/state" && message.payload == b"offline"
+        });
     }
 }
 
@@ -218,17 +238,17 @@ fn starts_without_a_broker_and_survives_its_restart() {
 fn stops_promptly_without_a_broker() {
     let photos = color_photos();
     let daemon = RunningDaemon::start(config(server::free_port(), Protocol::V5, photos.path()));
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     daemon.stop();
-    assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 
 /// A daemon in a process of its own, which can be killed.
-fn child_daemon(server: &Server, protocol: Protocol, photos: &std::path::Path) -> Child {
+fn child_daemon(site: &Site) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "broker::child_daemon_of_the_kill_test", "--ignored", "--nocapture"])
-        .env(PORT_VARIABLE, format!("{} {}", server.port(), protocol.as_str()))
-        .env(PHOTOS_VARIABLE, photos)
+        .env(PORT_VARIABLE, format!("{} {}", site.server.port(), site.protocol.as_str()))
+        .env(PHOTOS_VARIABLE, site.photos.path())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -239,9 +259,9 @@ fn child_daemon(server: &Server, protocol: Protocol, photos: &std::path::Path) -
 #[ignore = "the child process of a_killed_daemon_is_declared_offline_by_the_broker"]
 fn child_daemon_of_the_kill_test() {
     let Ok(server) = std::env::var(PORT_VARIABLE) else { return };
-    let photos = std::path::PathBuf::from(std::env::var_os(PHOTOS_VARIABLE).unwrap());
+    let photos = std::env::var_os(PHOTOS_VARIABLE).unwrap();
     let (port, protocol) = server.split_once(' ').unwrap();
     let protocol = if protocol == "5" { Protocol::V5 } else { Protocol::V311 };
-    let config = config(port.parse().unwrap(), protocol, &photos);
+    let config = config(port.parse().unwrap(), protocol, Path::new(&photos));
     captiond::daemon::run(&config, eyes(&Hold::default()), &captiond::shutdown::Shutdown::new()).unwrap();
 }

@@ -9,7 +9,10 @@ use super::*;
 
 /// The reference file: it parses as it stands.
 pub fn text() -> String {
-    let mqtt = MqttConfig::default();
+    [engine(), mqtt(), cameras()].concat()
+}
+
+fn engine() -> String {
     format!(
         r#"# The folder of the bundle. Without it: $CAPTIOND_BUNDLE, then /usr/share/captiond/models/lite,
 # then models/lite of the workspace that the executable was built in, then of the current folder.
@@ -20,7 +23,14 @@ device = "cpu"
 # Threads of one inference, 1 to {THREADS_MAX}. Default: the cores of the machine, at most 4.
 #threads = 2
 
-[mqtt]
+"#
+    )
+}
+
+fn mqtt() -> String {
+    let mqtt = MqttConfig::default();
+    format!(
+        r#"[mqtt]
 host = "{host}"
 port = {port}
 # The version of MQTT: "5" or "3.1.1".
@@ -36,7 +46,19 @@ base_topic = "{base_topic}"
 qos = {qos}
 keep_alive = "{keep_alive}"
 
-# One table per camera, at least one.
+"#,
+        host = mqtt.host,
+        port = mqtt.port,
+        protocol = mqtt.protocol.as_str(),
+        base_topic = mqtt.base_topic,
+        qos = mqtt.qos as u8,
+        keep_alive = format_duration(mqtt.keep_alive),
+    )
+}
+
+fn cameras() -> String {
+    format!(
+        r#"# One table per camera, at least one.
 [[camera]]
 # A level of the camera's topics: 1 to {NAME_MAX} of a-z, 0-9, _ and -.
 name = "porch"
@@ -79,12 +101,6 @@ interval = "{replay_interval}"
 # From the last photo back to the first; without it the camera goes offline after the last one.
 loop = true
 "#,
-        host = mqtt.host,
-        port = mqtt.port,
-        protocol = mqtt.protocol.as_str(),
-        base_topic = mqtt.base_topic,
-        qos = mqtt.qos as u8,
-        keep_alive = format_duration(mqtt.keep_alive),
         min_interval = format_duration(GATE.min_interval),
         v4l2_interval = format_duration(V4L2_INTERVAL),
         enabled = GATE.enabled,

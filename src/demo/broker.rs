@@ -4,7 +4,7 @@
 //! last wills, quality 0 and 1. It keeps no sessions, checks no credentials and resends nothing, so
 //! it is no broker for a network.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -93,7 +93,7 @@ struct Hub {
 #[derive(Default)]
 struct State {
     retained: BTreeMap<String, Kept>,
-    clients: HashMap<u64, Subscriber>,
+    clients: BTreeMap<u64, Subscriber>,
     n_connections: u64,
 }
 
@@ -204,7 +204,7 @@ async fn serve_client(mut socket: TcpStream, hub: &Hub) -> Result<(), SessionErr
     socket.set_nodelay(true)?;
     let mut buffer = BytesMut::new();
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, read_connect(&mut socket, &mut buffer));
-    let (wire, said) = connected.await.map_err(|_| SessionError::Silence)??;
+    let (wire, said) = connected.await.map_err(|_elapsed| SessionError::Silence)??;
     let Said::Connect { keep_alive_s, will, unnamed } = said else {
         return Err(WireError::Unexpected.into());
     };

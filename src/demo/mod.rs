@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use engine::Device;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
@@ -78,7 +78,7 @@ pub fn run(
     if runtime.block_on(ready).is_ok() {
         daemon::run(&config, eyes, shutdown)?;
     }
-    runtime.block_on(viewer).map_err(|_| anyhow!("the viewer panicked"))?
+    runtime.block_on(viewer).context("run the viewer of the demonstration")?
 }
 
 /// Shows captions; when that ends, for whatever reason, so does the daemon.

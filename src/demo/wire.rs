@@ -167,7 +167,7 @@ fn read_v5(buffer: &mut BytesMut) -> Result<Option<Said>, WireError> {
         Err(bytes5::Error::InsufficientBytes(_)) => return Ok(None),
         Err(_) => return Err(WireError::Malformed),
     };
-    let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).map_err(|_| WireError::Malformed);
+    let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).map_err(|_not_utf8| WireError::Malformed);
     Ok(Some(match packet {
         v5::Packet::Connect(connect, will, _) => Said::Connect {
             keep_alive_s: connect.keep_alive,

@@ -110,7 +110,7 @@ impl Listener {
                     self.set_connection(0);
                     let wait = match e {
                         LinkError::TakenOver(_) => BACKOFF_LONGEST,
-                        LinkError::Lost(_) => backoff.next(),
+                        LinkError::Lost(_) => backoff.next_wait(),
                     };
                     tracing::warn!(error = %e, retry_ms = wait.as_millis(), "no broker, retrying");
                     tokio::time::sleep(wait).await;

@@ -105,7 +105,7 @@ impl Capturer {
             if opened.elapsed() >= GOOD_MINUTE {
                 backoff.reset();
             }
-            let wait = backoff.next();
+            let wait = backoff.next_wait();
             tracing::warn!(camera = self.name, error = %e, retry_ms = wait.as_millis(), "camera lost, retrying");
             shutdown.wait_for(wait);
         }

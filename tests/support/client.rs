@@ -1,8 +1,9 @@
 //! A client for tests, in both versions of the protocol.
 
+use std::cell::RefCell;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use captiond::config::Protocol;
 use rumqttc::{mqttbytes, v5};
@@ -22,10 +23,6 @@ pub struct Message {
 }
 
 impl Message {
-    pub fn text(&self) -> String {
-        String::from_utf8(self.payload.clone()).unwrap()
-    }
-
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.payload).unwrap()
     }
@@ -40,6 +37,8 @@ enum Inner {
 pub struct Client {
     inner: Inner,
     messages: Receiver<Message>,
+    /// What came while something else was waited for, in order.
+    backlog: RefCell<Vec<Message>>,
 }
 
 impl Client {
@@ -95,7 +94,7 @@ impl Client {
             }
         };
         subscribed.recv_timeout(DEADLINE).expect("the broker confirms the subscription");
-        Client { inner, messages }
+        Client { inner, messages, backlog: RefCell::default() }
     }
 
     pub fn publish(&self, topic: &str, payload: impl Into<Vec<u8>>, retain: bool) {
@@ -121,16 +120,22 @@ impl Client {
         client.publish_with_properties(topic, qos, false, payload.to_owned(), properties).unwrap();
     }
 
-    /// The next message for which `wanted` holds; others are passed over.
+    /// The first message, not yet given to anyone, for which `wanted` holds.
+    ///
+    /// Messages on different topics come in any order: what is passed over here is kept for a
+    /// later wait.
     pub fn wait_for(&self, what: &str, wanted: impl Fn(&Message) -> bool) -> Message {
         let deadline = Instant::now() + DEADLINE;
-        let mut passed_over = Vec::new();
+        let mut backlog = self.backlog.borrow_mut();
+        if let Some(at) = backlog.iter().position(&wanted) {
+            return backlog.remove(at);
+        }
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.messages.recv_timeout(left) {
                 Ok(message) if wanted(&message) => return message,
-                Ok(message) => passed_over.push(format!("{}: {}", message.topic, message.text())),
-                Err(RecvTimeoutError::Timeout) => panic!("no {what}; there were {passed_over:#?}"),
+                Ok(message) => backlog.push(message),
+                Err(RecvTimeoutError::Timeout) => panic!("no {what}; there were {backlog:#?}"),
                 Err(RecvTimeoutError::Disconnected) => panic!("disconnected before {what}"),
             }
         }
@@ -142,16 +147,6 @@ impl Client {
 
     pub fn wait_for_text(&self, topic: &str, text: &str) -> Message {
         self.wait_for(text, |message| message.topic == topic && message.payload == text.as_bytes())
-    }
-
-    /// Everything that comes within `time`.
-    pub fn collect(&self, time: Duration) -> Vec<Message> {
-        let until = Instant::now() + time;
-        let mut all = Vec::new();
-        while let Ok(message) = self.messages.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            all.push(message);
-        }
-        all
     }
 }
 

@@ -75,21 +75,30 @@ impl TextEncoder {
         self.dim
     }
 
-    /// The embeddings of `texts`, in their order. Texts of one length share a run.
+    /// The embeddings of `texts`, in their order.
     ///
     /// # Errors
     /// When a run fails, or an embedding has no unit norm.
     pub fn encode<T: AsRef<str>>(&mut self, texts: &[T]) -> Result<Vec<Vec<f32>>, CaptionError> {
-        let rows: Vec<Vec<i64>> = texts.iter().map(|text| self.tokenizer.encode_row(text.as_ref())).collect();
+        let rows: Vec<Vec<u32>> = texts.iter().map(|text| self.tokenizer.encode_row(text.as_ref())).collect();
+        self.encode_rows(&rows)
+    }
+
+    /// The embeddings of token rows (bos, tokens, eos), in their order. Rows of one length share a run.
+    ///
+    /// # Errors
+    /// When a run fails, or an embedding has no unit norm.
+    pub fn encode_rows<R: AsRef<[u32]>>(&mut self, rows: &[R]) -> Result<Vec<Vec<f32>>, CaptionError> {
         let mut by_len = BTreeMap::<usize, Vec<usize>>::new();
         for (idx, row) in rows.iter().enumerate() {
-            by_len.entry(row.len()).or_default().push(idx);
+            by_len.entry(row.as_ref().len()).or_default().push(idx);
         }
-        let mut embeddings = vec![Vec::new(); texts.len()];
+        let mut embeddings = vec![Vec::new(); rows.len()];
         for (len, indices) in by_len {
             let mask = causal_mask(len);
             for batch in indices.chunks(MAX_BATCH) {
-                let ids: Vec<i64> = batch.iter().flat_map(|idx| &rows[*idx]).copied().collect();
+                let ids = batch.iter().flat_map(|idx| rows[*idx].as_ref());
+                let ids: Vec<i64> = ids.map(|id| i64::from(*id)).collect();
                 let outputs = self.graph.run(&[
                     ("ids", TensorView::I64 { shape: &[batch.len(), len], data: &ids }),
                     ("mask", TensorView::F32 { shape: &[len, len], data: &mask }),

@@ -18,6 +18,8 @@
 //! - [`ImageEncoder`], [`TextEncoder`] and [`Captioner`] stand alone too; the trainer watches its
 //!   decoder through the same [`Captioner`] that the daemon runs.
 
+#![warn(unreachable_pub)]
+
 mod bridge;
 pub mod bundle;
 mod captioner;

@@ -70,12 +70,12 @@ impl Tokenizer {
     }
 
     /// A row for the text encoder: bos, the text cut to fit, eos.
-    pub fn encode_row(&self, text: &str) -> Vec<i64> {
+    pub fn encode_row(&self, text: &str) -> Vec<u32> {
         let mut row = self.encode(text);
         row.truncate(self.max_tokens.saturating_sub(2));
         row.insert(0, self.bos);
         row.push(self.eos);
-        row.into_iter().map(i64::from).collect()
+        row
     }
 
     /// The text of `tokens`, special ones left out, as the tokenizer spells it.

@@ -1,5 +1,7 @@
 //! Bundles on disk: what is verified, and that every fault is named.
 
+#![expect(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
+
 use std::fs;
 use std::path::Path;
 

@@ -1,5 +1,7 @@
 //! The bundled model under tract against onnxruntime, whose figures `scripts/parity.py` wrote.
 
+#![expect(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -109,10 +111,10 @@ impl Greedy {
     }
 }
 
-/// Pixel (y, x) of channel c of pattern k is (x (3 + 2 k) + y (5 + 4 k) + 67 c) mod 256.
+/// Pixel (y, x) of channel c of pattern k is (x div 16 (23 + 18 k) + y div 16 (41 + 10 k) + 67 c) mod 256.
 fn pattern(k: u32, width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
-        Rgb([0, 1, 2].map(|c| ((x * (3 + 2 * k) + y * (5 + 4 * k) + 67 * c) % 256) as u8))
+        Rgb([0, 1, 2].map(|c| ((x / 16 * (23 + 18 * k) + y / 16 * (41 + 10 * k) + 67 * c) % 256) as u8))
     })
 }
 

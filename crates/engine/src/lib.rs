@@ -8,6 +8,8 @@
 //! - [`Graph`] runs. It is `Send` but not `Sync`: one thread owns it.
 //! - [`open`] finds an engine by the name the user typed. There is no fallback.
 
+#![warn(unreachable_pub)]
+
 mod caught;
 mod check;
 mod error;

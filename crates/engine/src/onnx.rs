@@ -105,7 +105,7 @@ fn port(info: &pb::ValueInfoProto) -> Result<Port, OnnxError> {
         .iter()
         .map(|dim| match &dim.value {
             Some(pb::tensor_shape_proto::dimension::Value::DimValue(n)) => {
-                usize::try_from(*n).map(Dim::Fixed).map_err(|_| fail("has a negative dimension"))
+                usize::try_from(*n).map(Dim::Fixed).map_err(|_negative| fail("has a negative dimension"))
             }
             Some(pb::tensor_shape_proto::dimension::Value::DimParam(name)) if !name.is_empty() => {
                 Ok(Dim::Symbol(name.clone()))

@@ -1,5 +1,7 @@
 //! What every engine must do. Cases are written once and run for each engine of the build.
 
+#![expect(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
+
 use engine::onnx::{self, pb};
 use engine::testing::OnnxFile;
 use engine::{Device, Engine, EngineError, EngineOptions, Graph, Port, Signature, Tensor, TensorView};

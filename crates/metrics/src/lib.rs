@@ -20,6 +20,8 @@
 //! # Ok::<(), metrics::MetricsError>(())
 //! ```
 
+#![warn(unreachable_pub)]
+
 mod bleu;
 mod bootstrap;
 mod cider;

@@ -20,6 +20,9 @@ use crate::text::MAX_TOKENS;
 use crate::tokenizer::SPECIALS;
 use crate::training::step_rng;
 
+const BRIDGE: &str = "bridge.safetensors";
+const MEMORY: &str = "memory.safetensors";
+
 /// Longest caption in tokens.
 const MAX_NEW_TOKENS: usize = 24;
 
@@ -109,6 +112,12 @@ fn decoder_settings(config: &DecoderConfig) -> DecoderSettings {
     }
 }
 
+/// The daemon's form of a tokenizer.
+pub fn tokenizer(bpe: &tokenizers::Tokenizer) -> Result<Tokenizer> {
+    Tokenizer::parse(&serde_json::to_vec(bpe)?, &tokenizer_settings(bpe.get_vocab_size(true)))
+        .map_err(|why| anyhow::anyhow!("tokenizer: {why}"))
+}
+
 /// The daemon's captioner over graphs in memory, greedy.
 pub fn captioner(
     adapter: &[u8],
@@ -116,9 +125,6 @@ pub fn captioner(
     bpe: &tokenizers::Tokenizer,
     config: &DecoderConfig,
 ) -> Result<Captioner> {
-    let json = serde_json::to_vec(bpe)?;
-    let tokenizer = Tokenizer::parse(&json, &tokenizer_settings(config.vocab_size))
-        .map_err(|why| anyhow::anyhow!("tokenizer: {why}"))?;
     let engine = engine::open("tract")?;
     let load = |label: &str, onnx: &[u8]| -> Result<_> {
         let signature = engine::onnx::signature_of(onnx)?;
@@ -127,16 +133,30 @@ pub fn captioner(
     Ok(Captioner::new(
         load("adapter", adapter)?,
         load("decoder", decoder)?,
-        Arc::new(tokenizer),
+        Arc::new(tokenizer(bpe)?),
         &decoder_settings(config),
     )?)
 }
 
 pub fn run(args: &BundleArgs) -> Result<()> {
-    let read = |dir: &Path, name: &str| {
-        std::fs::read(dir.join(name)).with_context(|| format!("read {}", dir.join(name).display()))
-    };
     let config: DecoderConfig = serde_json::from_slice(&read(&args.decoder, "config.json")?)?;
+    let run: serde_json::Value = serde_json::from_slice(&read(&args.decoder, "run.json")?)?;
+    let files = files(args)?;
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+    bundle::write(&args.out, manifest(args, &config, &run), &files)?;
+    let total: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
+    for (name, bytes) in &files {
+        crate::report(&format!("{:>10} {name}", bytes.len()))?;
+    }
+    crate::report(&format!("{total:>10} bytes in {}", args.out.display()))
+}
+
+fn read(dir: &Path, name: &str) -> Result<Vec<u8>> {
+    std::fs::read(dir.join(name)).with_context(|| format!("read {}", dir.join(name).display()))
+}
+
+/// Every file of the bundle but its manifest.
+fn files(args: &BundleArgs) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let mut files = vec![
         ("image_encoder.onnx", read(&args.encoder, "image_encoder.onnx")?),
         ("text_encoder.onnx", read(&args.text, "text_encoder.onnx")?),
@@ -144,39 +164,30 @@ pub fn run(args: &BundleArgs) -> Result<()> {
         ("decoder.onnx", read(&args.decoder, "decoder.onnx")?),
         ("tokenizer.json", read(&args.text, "tokenizer.json")?),
     ];
-    let bridge = if args.centre {
-        let mean =
-            |dir: &Path, name: &str| -> Result<Vec<f32>> { Ok(serde_json::from_slice(&read(dir, name)?)?) };
-        let image = mean(&args.encoder, "image_mean.json")?;
-        let text = mean(&args.decoder, "text_mean.json")?;
-        files.push(("bridge.safetensors", means_file(&image, &text)?));
-        Some(BridgeSettings { file: "bridge.safetensors".to_owned(), bytes: 0, sha256: String::new() })
-    } else {
-        None
-    };
-    let memory = if args.memory > 0 {
-        files.push(("memory.safetensors", memory_file(args)?));
-        Some(MemorySettings {
-            file: "memory.safetensors".to_owned(),
-            bytes: 0,
-            sha256: String::new(),
-            tau: args.memory_tau,
-        })
-    } else {
-        None
-    };
-    let mut decoder = decoder_settings(&config);
+    if args.centre {
+        let image: Vec<f32> = serde_json::from_slice(&read(&args.encoder, "image_mean.json")?)?;
+        let text: Vec<f32> = serde_json::from_slice(&read(&args.decoder, "text_mean.json")?)?;
+        files.push((BRIDGE, means_file(&image, &text)?));
+    }
+    if args.memory > 0 {
+        files.push((MEMORY, memory_file(args)?));
+    }
+    Ok(files)
+}
+
+/// Sizes and hashes are filled in when it is written.
+fn manifest(args: &BundleArgs, config: &DecoderConfig, run: &serde_json::Value) -> Manifest {
+    let mut decoder = decoder_settings(config);
     decoder.beam_width = args.beam_width;
     if args.candidates > 1 {
         decoder.rerank = Some(RerankSettings { n_candidates: args.candidates, fluency: args.fluency });
     }
-    let run: serde_json::Value = serde_json::from_slice(&read(&args.decoder, "run.json")?)?;
-    let manifest = Manifest {
+    Manifest {
         format: FORMAT,
         name: args.name.clone(),
         version: args.version.clone(),
         license: LICENSE.to_owned(),
-        provenance: provenance(&run),
+        provenance: provenance(run),
         preprocess: preprocess_settings(),
         embedding: EmbeddingSettings {
             dim: config.embed_dim,
@@ -191,22 +202,24 @@ pub fn run(args: &BundleArgs) -> Result<()> {
             similarity_weight: 1.0,
             yes_bias: 0.0,
         },
-        bridge,
-        memory,
+        bridge: args.centre.then(|| BridgeSettings {
+            file: BRIDGE.to_owned(),
+            bytes: 0,
+            sha256: String::new(),
+        }),
+        memory: (args.memory > 0).then(|| MemorySettings {
+            file: MEMORY.to_owned(),
+            bytes: 0,
+            sha256: String::new(),
+            tau: args.memory_tau,
+        }),
         graphs: Graphs {
             image_encoder: GraphFile::new("image_encoder.onnx"),
             text_encoder: GraphFile::new("text_encoder.onnx"),
             adapter: GraphFile::new("adapter.onnx"),
             decoder: GraphFile::new("decoder.onnx"),
         },
-    };
-    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
-    bundle::write(&args.out, manifest, &files)?;
-    let total: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
-    for (name, bytes) in &files {
-        crate::report(&format!("{:>10} {name}", bytes.len()))?;
     }
-    crate::report(&format!("{total:>10} bytes in {}", args.out.display()))
 }
 
 /// What the decoder saw, from its run's arguments, without the paths of the machine it ran on.

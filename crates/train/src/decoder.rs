@@ -12,7 +12,7 @@ use tokenizers::Tokenizer;
 
 use crate::bridge::Noise;
 use crate::data::{self, CorpusFilter};
-use crate::embed::{Embeddings, embeddings};
+use crate::embed::{Embeddings, TextTower, embeddings};
 use crate::model::{Decoder, DecoderConfig};
 use crate::text::{self, Batches, ids_tensor};
 use crate::training::{
@@ -120,7 +120,7 @@ struct Corpus {
     embeddings: Embeddings,
 }
 
-fn corpus(args: &DecoderArgs, bpe: &Tokenizer, text_encoder: &[u8]) -> Result<Corpus> {
+fn corpus(args: &DecoderArgs, tower: &TextTower) -> Result<Corpus> {
     let filter = CorpusFilter {
         sources: args.sources.clone(),
         exclude_pairs: args.exclude_pairs,
@@ -133,8 +133,8 @@ fn corpus(args: &DecoderArgs, bpe: &Tokenizer, text_encoder: &[u8]) -> Result<Co
         group.extend(members.iter().map(|_| (first, first + members.len())));
     }
     let texts: Vec<String> = groups.into_iter().flatten().collect();
-    let sequences = text::sequences(bpe, &texts)?;
-    let embeddings = embeddings(&args.out.join("embeddings.f16"), text_encoder, &sequences)?;
+    let sequences = text::sequences(&tower.bpe, &texts)?;
+    let embeddings = embeddings(&args.out.join("embeddings.f16"), tower, &sequences)?;
     ensure!(embeddings.len() == sequences.len(), "the embedding cache misses sentences: remove it");
     Ok(Corpus { sequences, group, embeddings })
 }
@@ -146,10 +146,9 @@ pub fn run(args: &DecoderArgs, device: &Device) -> Result<()> {
         args.noise_cosine
     );
     std::fs::create_dir_all(&args.out).with_context(|| format!("create {}", args.out.display()))?;
-    let bpe = text::load_tokenizer(&args.text)?;
-    let path = args.text.join("text_encoder.onnx");
-    let text_encoder = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-    let corpus = corpus(args, &bpe, &text_encoder)?;
+    let tower = TextTower::open(&args.text)?;
+    let corpus = corpus(args, &tower)?;
+    let bpe = &tower.bpe;
     let config = config(args, bpe.get_vocab_size(true), corpus.embeddings.dim);
     write_atomically(&args.out.join("config.json"), &serde_json::to_vec_pretty(&config)?)?;
     write_atomically(&args.out.join("run.json"), &serde_json::to_vec_pretty(args)?)?;
@@ -176,7 +175,7 @@ pub fn run(args: &DecoderArgs, device: &Device) -> Result<()> {
             return Ok(());
         }
         if step > first_step && step.is_multiple_of(SAMPLE_STEPS) {
-            sample(&model, &config, &bpe, &corpus, &progress)?;
+            sample(&model, &config, bpe, &corpus, &progress)?;
         }
         device.seed(args.seed.wrapping_add(step as u64));
         let batch = draw(args, &corpus, &batches, step);
@@ -192,7 +191,7 @@ pub fn run(args: &DecoderArgs, device: &Device) -> Result<()> {
     let (adapter, decoder) = graphs(&model, &config)?;
     write_atomically(&args.out.join("adapter.onnx"), &adapter)?;
     write_atomically(&args.out.join("decoder.onnx"), &decoder)?;
-    sample(&model, &config, &bpe, &corpus, &progress)
+    sample(&model, &config, bpe, &corpus, &progress)
 }
 
 fn config(args: &DecoderArgs, vocab_size: usize, embed_dim: usize) -> DecoderConfig {

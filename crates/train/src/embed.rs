@@ -4,17 +4,43 @@
 //! another encoder would caption nonsense without any error.
 
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use engine::{EngineOptions, Graph, TensorView};
-use rayon::prelude::*;
+use engine::EngineOptions;
 use sha2::{Digest, Sha256};
+use tokenizers::Tokenizer;
 
+use crate::text::{self, EMBED_DIM};
 use crate::training::{Progress, write_atomically};
+use crate::workers::Workers;
 
-/// Sentences of one length in one run of the encoder.
-const BATCH: usize = 64;
+/// Sentences that one thread takes at a time.
+const BATCH: usize = 256;
+/// Such batches between two progress lines.
+const GROUP: usize = 8;
+
+/// The text encoder and its tokenizer in the folder of `captiond-train text`.
+pub struct TextTower {
+    pub bpe: Tokenizer,
+    onnx: Vec<u8>,
+}
+
+impl TextTower {
+    pub fn open(dir: &Path) -> Result<TextTower> {
+        let path = dir.join("text_encoder.onnx");
+        let onnx = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        Ok(TextTower { bpe: text::load_tokenizer(dir)?, onnx })
+    }
+
+    /// The daemon's text encoder, loaded anew.
+    fn encoder(&self) -> Result<caption::TextEncoder> {
+        let signature = engine::onnx::signature_of(&self.onnx)?;
+        let options = EngineOptions::default();
+        let graph = engine::open("tract")?.load("text_encoder", &self.onnx, &signature, &options)?;
+        Ok(caption::TextEncoder::new(graph, Arc::new(crate::bundle::tokenizer(&self.bpe)?))?)
+    }
+}
 
 /// Unit rows (n, dim).
 pub struct Embeddings {
@@ -42,9 +68,9 @@ impl Embeddings {
 }
 
 /// Reads the cache when it fits, else embeds `sequences` (`bos` .. `eos`) and writes it.
-pub fn embeddings(cache: &Path, text_encoder: &[u8], sequences: &[Vec<u32>]) -> Result<Embeddings> {
+pub fn embeddings(cache: &Path, tower: &TextTower, sequences: &[Vec<u32>]) -> Result<Embeddings> {
     let mut hasher = Sha256::new();
-    hasher.update(Sha256::digest(text_encoder));
+    hasher.update(Sha256::digest(&tower.onnx));
     for sequence in sequences {
         sequence.iter().for_each(|id| hasher.update(id.to_le_bytes()));
     }
@@ -55,7 +81,7 @@ pub fn embeddings(cache: &Path, text_encoder: &[u8], sequences: &[Vec<u32>]) -> 
     {
         return Ok(embeddings);
     }
-    let embeddings = compute(text_encoder, sequences)?;
+    let embeddings = compute(tower, sequences)?;
     let mut bytes = key.to_vec();
     bytes.extend((embeddings.dim as u32).to_le_bytes());
     embeddings.data.iter().for_each(|x| bytes.extend(x.to_le_bytes()));
@@ -78,59 +104,25 @@ fn parse(bytes: &[u8]) -> Option<Embeddings> {
 }
 
 /// Embeds every sequence, without a cache.
-pub fn compute(text_encoder: &[u8], sequences: &[Vec<u32>]) -> Result<Embeddings> {
-    let signature = engine::onnx::signature_of(text_encoder)?;
-    let engine = engine::open("tract")?;
-    let graphs: Vec<Mutex<Box<dyn Graph>>> = (0..rayon::current_num_threads())
-        .map(|_| {
-            Ok(Mutex::new(engine.load(
-                "text_encoder",
-                text_encoder,
-                &signature,
-                &EngineOptions::default(),
-            )?))
-        })
-        .collect::<Result<_>>()?;
+fn compute(tower: &TextTower, sequences: &[Vec<u32>]) -> Result<Embeddings> {
+    let encoders = Workers::new(|| tower.encoder())?;
+    // Neighbours of one length share a run.
     let mut order: Vec<usize> = (0..sequences.len()).collect();
     order.sort_by_key(|idx| sequences[*idx].len());
-    let batches: Vec<&[usize]> = order
-        .chunk_by(|a, b| sequences[*a].len() == sequences[*b].len())
-        .flat_map(|run| run.chunks(BATCH))
-        .collect();
+    let batches: Vec<&[usize]> = order.chunks(BATCH).collect();
     let mut progress = Progress::new("embed", 0, batches.len(), "sentences");
-    let mut rows: Vec<Option<Vec<half::f16>>> = vec![None; sequences.len()];
-    for (group_idx, group) in batches.chunks(32).enumerate() {
-        let embedded: Vec<Vec<half::f16>> = group
-            .par_iter()
-            .map(|batch| {
-                let worker = rayon::current_thread_index().unwrap_or(0);
-                let mut graph =
-                    graphs[worker].lock().map_err(|_poisoned| anyhow::anyhow!("another worker panicked"))?;
-                embed_batch(&mut **graph, batch, sequences)
-            })
-            .collect::<Result<_>>()?;
-        for (batch, flat) in group.iter().zip(embedded) {
-            let dim = flat.len() / batch.len();
-            for (idx, row) in batch.iter().zip(flat.chunks_exact(dim)) {
-                rows[*idx] = Some(row.to_vec());
-            }
+    let mut data = vec![half::f16::ZERO; sequences.len() * EMBED_DIM];
+    for (group_idx, group) in batches.chunks(GROUP).enumerate() {
+        let embedded = encoders.map(group, |encoder, batch| {
+            let rows: Vec<&[u32]> = batch.iter().map(|idx| sequences[*idx].as_slice()).collect();
+            Ok(encoder.encode_rows(&rows)?)
+        })?;
+        for (idx, row) in group.iter().copied().flatten().zip(embedded.iter().flatten()) {
+            let place = &mut data[idx * EMBED_DIM..(idx + 1) * EMBED_DIM];
+            place.iter_mut().zip(row).for_each(|(to, x)| *to = half::f16::from_f32(*x));
         }
         let n = group.iter().map(|batch| batch.len()).sum();
-        progress.step(group_idx * 32 + group.len() - 1, 0.0, n, 0.0);
+        progress.step(group_idx * GROUP + group.len() - 1, 0.0, n, 0.0);
     }
-    let data: Vec<half::f16> = rows.into_iter().flatten().flatten().collect();
-    Ok(Embeddings { dim: data.len() / sequences.len().max(1), data })
-}
-
-fn embed_batch(graph: &mut dyn Graph, batch: &[usize], sequences: &[Vec<u32>]) -> Result<Vec<half::f16>> {
-    let s = sequences[batch[0]].len();
-    let ids: Vec<i64> =
-        batch.iter().flat_map(|idx| sequences[*idx].iter().map(|id| i64::from(*id))).collect();
-    let mask: Vec<f32> = (0..s * s).map(|i| if i % s <= i / s { 0.0 } else { -1e9 }).collect();
-    let outputs = graph.run(&[
-        ("ids", TensorView::I64 { shape: &[batch.len(), s], data: &ids }),
-        ("mask", TensorView::F32 { shape: &[s, s], data: &mask }),
-    ])?;
-    let embedding = outputs[0].as_f32().context("the text embedding is not f32")?;
-    Ok(embedding.iter().map(|x| half::f16::from_f32(*x)).collect())
+    Ok(Embeddings { dim: EMBED_DIM, data })
 }

@@ -15,7 +15,7 @@ use rand::Rng;
 use serde::Serialize;
 
 use crate::data::{self, Pair, Teacher, tidy};
-use crate::embed::embeddings;
+use crate::embed::{TextTower, embeddings};
 use crate::export::image::{backbone_expansion, image_encoder};
 use crate::features::{GRID_LEN, Grids, N_CELLS};
 use crate::model::{GRID_CHANNELS, ImageHead, ImageHeadConfig, normalize};
@@ -104,10 +104,9 @@ pub fn split(args: &EncoderArgs, name: &str, n_views: usize) -> Result<Split> {
 fn student(args: &EncoderArgs, text: &Path, name: &str, pairs: &[Pair]) -> Result<Teacher> {
     let unique: BTreeSet<String> = pairs.iter().flat_map(|pair| &pair.captions).map(|c| tidy(c)).collect();
     let texts: Vec<String> = unique.into_iter().collect();
-    let path = text.join("text_encoder.onnx");
-    let onnx = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-    let sequences = text::sequences(&text::load_tokenizer(text)?, &texts)?;
-    let rows = embeddings(&args.out.join(format!("captions_{name}.f16")), &onnx, &sequences)?;
+    let tower = TextTower::open(text)?;
+    let sequences = text::sequences(&tower.bpe, &texts)?;
+    let rows = embeddings(&args.out.join(format!("captions_{name}.f16")), &tower, &sequences)?;
     let flat = (0..rows.len()).flat_map(|idx| rows.row(idx).collect::<Vec<f32>>()).collect();
     Ok(Teacher { texts, embeddings: flat, dim: rows.dim })
 }

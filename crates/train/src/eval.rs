@@ -2,17 +2,21 @@
 //! floors that any number needs: one constant sentence, and a random training caption for each photo.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use anyhow::{Context, Result, ensure};
 use caption::{Bundle, Models};
-use engine::{Engine, EngineOptions};
+use engine::EngineOptions;
 use metrics::{Bootstrap, Example, Report};
-use rayon::prelude::*;
 
 use crate::data::{self, Pair, tidy};
 use crate::retrieval::Retrieval;
 use crate::training::{Progress, write_atomically};
+use crate::workers::Workers;
+
+/// Photos between two progress lines.
+const CHUNK: usize = 50;
+/// Captions that one thread takes at a time.
+const TEXTS: usize = 256;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct EvalArgs {
@@ -52,11 +56,12 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     ensure!(!pairs.is_empty(), "no photo of the split {} comes from {}", args.split, args.source);
     let bundle = Bundle::open(&args.bundle)?;
     let engine = engine::open("tract")?;
-    let seen = look(&bundle, &*engine, &args.data.join("images"), &pairs)?;
+    let models = Workers::new(|| Ok(Models::load(&bundle, &*engine, &EngineOptions::default())?))?;
+    let seen = look(&models, &args.data.join("images"), &pairs)?;
     if let Some(path) = &args.captions {
         write_captions(path, &pairs, &seen)?;
     }
-    let retrieval = retrieval(&bundle, &pairs, &seen)?;
+    let retrieval = retrieval(&models, bundle.manifest().embedding.dim, &pairs, &seen)?;
     crate::report(&format!("{} on {} {} ({} photos)", bundle.id(), args.source, args.split, pairs.len()))?;
     crate::report(&retrieval.to_string())?;
 
@@ -81,54 +86,36 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     crate::report(&report.to_string())
 }
 
-/// Runs every photo through the daemon's own path, one set of graphs a thread.
-fn look(bundle: &Bundle, engine: &dyn Engine, images: &Path, pairs: &[Pair]) -> Result<Vec<Seen>> {
-    let models: Vec<Mutex<Models>> = (0..rayon::current_num_threads())
-        .map(|_| Ok(Mutex::new(Models::load(bundle, engine, &EngineOptions::default())?)))
-        .collect::<Result<_>>()?;
+/// Runs every photo through the daemon's own path.
+fn look(models: &Workers<Models>, images: &Path, pairs: &[Pair]) -> Result<Vec<Seen>> {
     let mut progress = Progress::new("eval", 0, pairs.len(), "photos");
     let mut seen = Vec::with_capacity(pairs.len());
-    for chunk in pairs.chunks(50) {
-        let looked: Vec<Seen> = chunk
-            .par_iter()
-            .map(|pair| -> Result<Seen> {
-                let worker = rayon::current_thread_index().unwrap_or(0);
-                let mut models =
-                    models[worker].lock().map_err(|_poisoned| anyhow::anyhow!("another worker panicked"))?;
-                let path = images.join(&pair.image);
-                let photo =
-                    image::open(&path).with_context(|| format!("read {}", path.display()))?.into_rgb8();
-                let pixels = models.preprocess(&photo);
-                let view = models.encode(&pixels)?;
-                let caption = models.caption(&view)?;
-                Ok(Seen { embedding: view.embedding, caption: caption.text, score: caption.score })
-            })
-            .collect::<Result<_>>()?;
-        seen.extend(looked);
+    for chunk in pairs.chunks(CHUNK) {
+        seen.extend(models.map(chunk, |models, pair| {
+            let path = images.join(&pair.image);
+            let photo = image::open(&path).with_context(|| format!("read {}", path.display()))?.into_rgb8();
+            let view = models.encode(&models.preprocess(&photo))?;
+            let caption = models.caption(&view)?;
+            Ok(Seen { embedding: view.embedding, caption: caption.text, score: caption.score })
+        })?);
         progress.step(seen.len() - 1, 0.0, chunk.len(), 0.0);
     }
     Ok(seen)
 }
 
 /// Retrieval with the bundle's own two encoders, every caption a query.
-fn retrieval(bundle: &Bundle, pairs: &[Pair], seen: &[Seen]) -> Result<Retrieval> {
-    let manifest = bundle.manifest();
-    let file = |name: &str| bundle.file(name).with_context(|| format!("the bundle has no {name}"));
-    let bpe = tokenizers::Tokenizer::from_bytes(file(&manifest.tokenizer.file)?)
-        .map_err(|e| anyhow::anyhow!("load tokenizer: {e}"))?;
-    let texts: Vec<(usize, String)> = pairs
+fn retrieval(models: &Workers<Models>, dim: usize, pairs: &[Pair], seen: &[Seen]) -> Result<Retrieval> {
+    let (owners, texts): (Vec<usize>, Vec<String>) = pairs
         .iter()
         .enumerate()
         .flat_map(|(idx, pair)| pair.captions.iter().map(move |caption| (idx, tidy(caption))))
-        .collect();
-    let only: Vec<String> = texts.iter().map(|(_, text)| text.clone()).collect();
-    let sequences = crate::text::sequences(&bpe, &only)?;
-    let rows = crate::embed::compute(file(&manifest.graphs.text_encoder.file)?, &sequences)?;
-    let flat: Vec<Vec<f32>> = (0..rows.len()).map(|idx| rows.row(idx).collect()).collect();
+        .unzip();
+    let chunks: Vec<&[String]> = texts.chunks(TEXTS).collect();
+    let rows = models.map(&chunks, |models, texts| Ok(models.encode_texts(texts)?))?;
     let texts: Vec<(usize, &[f32])> =
-        texts.iter().zip(&flat).map(|((idx, _), row)| (*idx, row.as_slice())).collect();
+        owners.into_iter().zip(rows.iter().flatten().map(Vec::as_slice)).collect();
     let images: Vec<f32> = seen.iter().flat_map(|seen| seen.embedding.iter().copied()).collect();
-    Ok(Retrieval::measure(&images, &texts, manifest.embedding.dim))
+    Ok(Retrieval::measure(&images, &texts, dim))
 }
 
 fn write_captions(path: &Path, pairs: &[Pair], seen: &[Seen]) -> Result<()> {

@@ -6,23 +6,25 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use anyhow::{Context, Result, ensure};
 use engine::{EngineOptions, Graph};
 use image::RgbImage;
 use image::imageops::{crop_imm, flip_horizontal};
 use rand::Rng;
-use rayon::prelude::*;
 
 use crate::export::image::backbone_grid;
 use crate::model::{GRID_CHANNELS, GRID_SIDE};
 use crate::training::step_rng;
+use crate::workers::Workers;
 
 /// Cells of a grid.
 pub const N_CELLS: usize = GRID_SIDE * GRID_SIDE;
 /// Elements of one grid.
 pub const GRID_LEN: usize = N_CELLS * GRID_CHANNELS;
+
+/// Photos between two writes.
+const CHUNK: usize = 32;
 
 /// Grids in memory, as f16.
 pub struct Grids {
@@ -61,37 +63,28 @@ fn compute(cache: &Path, photos: &[PathBuf], n_views: usize, backbone: &Path) ->
     let onnx = backbone_grid(&onnx)?;
     let engine = engine::open("tract")?;
     let signature = engine::onnx::signature_of(&onnx)?;
-    let graphs: Vec<Mutex<Box<dyn Graph>>> = (0..rayon::current_num_threads())
-        .map(|_| Ok(Mutex::new(engine.load("backbone", &onnx, &signature, &EngineOptions::default())?)))
-        .collect::<Result<_>>()?;
+    let graphs =
+        Workers::new(|| Ok(engine.load("backbone", &onnx, &signature, &EngineOptions::default())?))?;
     let partial = cache.with_extension("partial");
     let mut file =
         BufWriter::new(File::create(&partial).with_context(|| format!("create {}", partial.display()))?);
     let mut progress = crate::training::Progress::new("features", 0, photos.len(), "views");
-    for (chunk_idx, chunk) in photos.chunks(32).enumerate() {
-        let rows: Vec<Vec<u8>> = chunk
-            .par_iter()
-            .enumerate()
-            .map(|(idx, photo)| -> Result<Vec<u8>> {
-                let worker = rayon::current_thread_index().unwrap_or(0);
-                let mut graph =
-                    graphs[worker].lock().map_err(|_poisoned| anyhow::anyhow!("another worker panicked"))?;
-                let image = image::open(photo)
-                    .with_context(|| format!("read photo {}", photo.display()))?
-                    .into_rgb8();
-                let mut bytes = Vec::with_capacity(n_views * GRID_LEN * 2);
-                for view in 0..n_views {
-                    let pixels = view_of(&image, view, chunk_idx * 32 + idx);
-                    bytes.extend(grid(&mut **graph, &pixels)?);
-                }
-                Ok(bytes)
-            })
-            .collect::<Result<_>>()?;
+    let photos: Vec<(usize, &PathBuf)> = photos.iter().enumerate().collect();
+    for chunk in photos.chunks(CHUNK) {
+        let rows = graphs.map(chunk, |graph, (idx, photo)| {
+            let image =
+                image::open(photo).with_context(|| format!("read photo {}", photo.display()))?.into_rgb8();
+            let mut bytes = Vec::with_capacity(n_views * GRID_LEN * 2);
+            for view in 0..n_views {
+                bytes.extend(grid(&mut **graph, &view_of(&image, view, *idx))?);
+            }
+            Ok(bytes)
+        })?;
         for row in rows {
             file.write_all(&row).with_context(|| format!("write {}", partial.display()))?;
         }
-        let done = (chunk_idx * 32 + chunk.len()).min(photos.len());
-        progress.step(done - 1, 0.0, chunk.len() * n_views, 0.0);
+        let last = chunk.last().map_or(0, |(idx, _)| *idx);
+        progress.step(last, 0.0, chunk.len() * n_views, 0.0);
     }
     file.into_inner().context("flush")?.sync_all()?;
     std::fs::rename(&partial, cache).with_context(|| format!("rename to {}", cache.display()))?;

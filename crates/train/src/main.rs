@@ -15,6 +15,7 @@ mod text;
 mod tokenizer;
 mod training;
 mod vqa;
+mod workers;
 
 #[cfg(all(test, feature = "flex"))]
 mod tests;

@@ -1,5 +1,7 @@
 //! The trainer end to end on a corpus of a few sentences, and its graphs against its networks.
 
+#![expect(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
+
 use std::path::Path;
 
 use burn::tensor::{Device, Int, Tensor};
@@ -104,17 +106,12 @@ fn decoder_graph_with_cache_equals_the_network_without() {
     let mut step = |ids: &[i64], first: usize, prefix: &[f32]| -> Vec<f32> {
         let s = ids.len();
         let positions: Vec<i64> = (first..first + s).map(|p| p as i64).collect();
+        let (ids_shape, positions_shape, prefix_shape) = ([1, s], [s], [1, s, 32]);
         let mut inputs = vec![
-            ("ids", TensorView::I64 { shape: &[1, s], data: ids }),
-            ("positions", TensorView::I64 { shape: &[s], data: &positions }),
-            ("prefix", TensorView::F32 { shape: &[1, s, 32], data: prefix }),
+            ("ids", TensorView::I64 { shape: &ids_shape, data: ids }),
+            ("positions", TensorView::I64 { shape: &positions_shape, data: &positions }),
+            ("prefix", TensorView::F32 { shape: &prefix_shape, data: prefix }),
         ];
-        // The outer slices live as long as the call.
-        let shapes = [1, s, 32];
-        inputs[2].1 = TensorView::F32 { shape: &shapes, data: prefix };
-        let (ids_shape, positions_shape) = ([1, s], [s]);
-        inputs[0].1 = TensorView::I64 { shape: &ids_shape, data: ids };
-        inputs[1].1 = TensorView::I64 { shape: &positions_shape, data: &positions };
         for (name, past) in names.iter().zip(&cache) {
             inputs.push((name, past.view()));
         }
@@ -270,8 +267,9 @@ fn a_corpus_without_usable_sentences_is_refused_by_name() {
     let device = Device::flex().autodiff();
     toy_data(dir.path());
     toy_text(dir.path(), &device);
-    let error =
-        decoder::run(&decoder_args(dir.path(), "none", &["--sources", "absent"]), &device).unwrap_err();
+    let mut args = decoder_args(dir.path(), "none", &[]);
+    args.sources = vec!["absent".to_owned()];
+    let error = decoder::run(&args, &device).unwrap_err();
     assert!(format!("{error:#}").contains("no usable sentence of the sources absent"), "{error:#}");
 }
 
