@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use captiond::config::Protocol;
+use captiond::config::{Config, Protocol};
 use captiond::demo::photos;
 use captiond::source::replay::Photo;
 use serde_json::Value;
@@ -210,6 +210,29 @@ fn soak_captions_every_photo_once_a_pass_and_memory_stays() {
     println!("{n_photos} photos, {overwritten} overwritten, RSS {warm} kB warm, {end} kB at the end");
     assert_eq!((overwritten, twice, seen.len()), (0, 0, n_photos), "give it a longer interval");
     assert!(end <= warm + warm / 20, "memory grew from {warm} kB to {end} kB");
+}
+
+#[test]
+fn every_configuration_in_the_documents_is_valid() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut texts = Vec::new();
+    for name in ["README.md", "docs/cameras.md", "docs/mqtt.md"] {
+        let text = fs::read_to_string(root.join(name)).unwrap();
+        let blocks = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned());
+        texts.extend(blocks.enumerate().map(|(n, block)| (format!("{name}, block {}", n + 1), block)));
+    }
+    for entry in fs::read_dir(root.join("examples")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            texts.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
+        }
+    }
+    assert!(texts.len() >= 5, "only {} configurations were found", texts.len());
+    for (place, text) in texts {
+        if let Err(problems) = Config::parse(&text, root) {
+            panic!("{place}: {problems}\n{text}");
+        }
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! [`Config::load`] reports every problem of a file at once, each with its TOML path, and what it
 //! returns holds no value that the daemon would have to check again. All defaults are here. The
-//! text of `docs/config.md` is in [`reference`].
+//! text of `docs/config.md` is in `reference`.
 
 mod bundle_dir;
 mod problem;

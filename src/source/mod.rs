@@ -1,4 +1,4 @@
-//! Where frames come from. One thread per camera runs [`run`]; it feeds the inbox and nothing else.
+//! Where frames come from. One thread per camera runs [`Capturer::run`]; it feeds the inbox and nothing else.
 
 pub mod pixels;
 pub mod replay;
