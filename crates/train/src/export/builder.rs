@@ -111,27 +111,37 @@ impl Builder {
                 name.to_owned()
             }
             Storage::Int8 { axis } => {
-                let (codes, scales) = quantize_int8(dims, values, axis);
-                let stored = format!("{name}_i8");
-                let scale = format!("{name}_scale");
-                self.initializer(&stored, DataType::Int8, dims, codes.iter().map(|c| *c as u8).collect());
-                self.weight(&scale, &[scales.len()], &scales, Storage::F32);
+                let [codes, scales] = self.store_int8(name, dims, values, axis);
                 let attrs = vec![("axis", Attr::Int(axis as i64))];
-                self.node_to("DequantizeLinear", &[&stored, &scale], &[name], attrs);
+                self.node_to("DequantizeLinear", &[&codes, &scales], &[name], attrs);
                 name.to_owned()
             }
         }
     }
 
+    /// Codes and scales of a weight, and nothing that expands them.
+    pub fn store_int8(&mut self, name: &str, dims: &[usize], values: &[f32], axis: usize) -> [String; 2] {
+        let (codes, scales) = quantize_int8(dims, values, axis);
+        let names = [format!("{name}_i8"), format!("{name}_scale")];
+        self.initializer(&names[0], DataType::Int8, dims, codes.iter().map(|c| *c as u8).collect());
+        self.weight(&names[1], &[scales.len()], &scales, Storage::F32);
+        names
+    }
+
+    /// Rows `ids` of a table with codes and scales of axis 0: only the rows that are asked for are ever expanded.
+    pub fn int8_rows(&mut self, [codes, scales]: &[String; 2], ids: &str) -> String {
+        let axis = || vec![("axis", Attr::Int(0))];
+        let codes = self.node("Gather", &[codes, ids], axis());
+        let codes = self.node("Cast", &[&codes], vec![("to", Attr::Int(DataType::Float as i64))]);
+        let scales = self.node("Gather", &[scales, ids], axis());
+        let last = self.ints(&[-1]);
+        let scales = self.node("Unsqueeze", &[&scales, &last], vec![]);
+        self.node("Mul", &[&codes, &scales], vec![])
+    }
+
     /// Nodes of another graph, after the weights that they need.
     pub fn append(&mut self, nodes: Vec<pb::NodeProto>) {
         self.graph.node.extend(nodes);
-    }
-
-    /// Whether a node or weight of this name exists.
-    pub fn has(&self, name: &str) -> bool {
-        self.graph.initializer.iter().any(|tensor| tensor.name == name)
-            || self.graph.node.iter().any(|node| node.output.iter().any(|output| output == name))
     }
 
     /// A constant vector of integers (shapes, axes), shared between equal uses.

@@ -38,14 +38,14 @@ pub fn decoder(model: &Decoder) -> Result<Vec<u8>> {
     let mut table_values = values(model.token_embedding.val())?;
     // The prefix runs as `pad` tokens: their embedding must add nothing. No logit of `pad` is ever used.
     table_values[PAD as usize * d..(PAD as usize + 1) * d].fill(0.0);
-    let table = b.weight("token_embedding", &[vocab_size, d], &table_values, Storage::Int8 { axis: 0 });
+    let table = b.store_int8("token_embedding", &[vocab_size, d], &table_values, 0);
     let position_table = b.weight(
         "position_embedding",
         &model.position_embedding.dims(),
         &values(model.position_embedding.val())?,
         Storage::F16,
     );
-    let tokens = b.node("Gather", &[&table, &ids], vec![("axis", Attr::Int(0))]);
+    let tokens = b.int8_rows(&table, &ids);
     let places = b.node("Gather", &[&position_table, &positions], vec![("axis", Attr::Int(0))]);
     let x = b.node("Add", &[&tokens, &prefix], vec![]);
     let mut x = b.node("Add", &[&x, &places], vec![]);
@@ -61,7 +61,8 @@ pub fn decoder(model: &Decoder) -> Result<Vec<u8>> {
     let flat = b.ints(&[-1, d as i64]);
     let last = b.node("Reshape", &[&last, &flat], vec![]);
     let normed = layer_norm(&mut b, "norm", &model.norm, &last)?;
-    let head = b.node("Transpose", &[&table], vec![("perm", Attr::Ints(vec![1, 0]))]);
+    let head = b.node("DequantizeLinear", &[&table[0], &table[1]], vec![("axis", Attr::Int(0))]);
+    let head = b.node("Transpose", &[&head], vec![("perm", Attr::Ints(vec![1, 0]))]);
     b.node_to("MatMul", &[&normed, &head], &["logits"], vec![]);
     b.output("logits", DataType::Float, &[Dim::S("B"), Dim::N(vocab_size)]);
     for i in 0..model.blocks.len() {

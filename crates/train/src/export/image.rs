@@ -92,15 +92,22 @@ pub fn image_encoder(backbone: &[u8], head: &ImageHead, n_pool: usize) -> Result
     let weighted = b.node("Mul", &[&per_head, &column], vec![]);
     let axis = b.ints(&[1]);
     let pooled = b.node("ReduceSum", &[&weighted, &axis], vec![("keepdims", Attr::Int(0))]);
-    let flat = b.ints(&[0, d_expand as i64]);
-    let pooled = b.node("Reshape", &[&pooled, &flat], vec![]);
-    let embedding = project(&mut b, head, &pooled)?;
+    let row = b.ints(&[0, 1, d_expand as i64]);
+    let pooled = b.node("Reshape", &[&pooled, &row], vec![]);
+    // One multiplication for both: tract packs a large weight that two nodes read anew at each run.
+    let both = b.node("Concat", &[&pooled, &cells], vec![("axis", Attr::Int(1))]); // (1, 1 + 49, E)
+    let both = project(&mut b, head, &both)?;
+    let (axis, first, second, end) = (b.ints(&[1]), b.ints(&[0]), b.ints(&[1]), b.ints(&[i64::MAX]));
+    let embedding = b.node("Slice", &[&both, &first, &second, &axis], vec![]);
+    let embed_dim = head.out.weight.dims()[1];
+    let flat = b.ints(&[0, embed_dim as i64]);
+    let embedding = b.node("Reshape", &[&embedding, &flat], vec![]);
     normalize(&mut b, &embedding, "embedding");
-    let patches = project(&mut b, head, &cells)?;
+    let patches = b.node("Slice", &[&both, &second, &end, &axis], vec![]);
     normalize(&mut b, &patches, "patches");
     let attrs = vec![("axes", Attr::Ints(vec![2])), ("keepdims", Attr::Int(0))];
     b.node_to("ReduceMean", &[&weights], &["weights"], attrs);
-    let embed_dim = Dim::N(head.out.weight.dims()[1]);
+    let embed_dim = Dim::N(embed_dim);
     let n = Dim::N(GRID_SIDE * GRID_SIDE);
     b.output("embedding", DataType::Float, &[Dim::N(1), embed_dim]);
     b.output("patches", DataType::Float, &[Dim::N(1), n, embed_dim]);
@@ -108,7 +115,7 @@ pub fn image_encoder(backbone: &[u8], head: &ImageHead, n_pool: usize) -> Result
     Ok(b.finish())
 }
 
-/// The head's projection, once for the pooled row and once for every cell; its weights are shared.
+/// The head's projection of every row.
 fn project(b: &mut Builder, head: &ImageHead, cells: &str) -> Result<String> {
     let hidden = stored_linear(b, "hidden", &standardised(head)?, cells)?;
     let hidden = b.node("Relu", &[&hidden], vec![]);
@@ -147,13 +154,10 @@ fn linear(b: &mut Builder, name: &str, linear: &Linear, x: &str) -> Result<Strin
     stored_linear(b, name, &Weights::of(linear)?, x)
 }
 
-/// As for the transformer, but stored in half precision and only once however often it is used.
+/// As for the transformer, but stored in half precision.
 fn stored_linear(b: &mut Builder, name: &str, stored: &Weights, x: &str) -> Result<String> {
-    let (weight, bias) = (format!("{name}_weight"), format!("{name}_bias"));
-    if !b.has(&weight) {
-        b.weight(&weight, &stored.dims, &stored.weight, Storage::F16);
-        b.weight(&bias, &[stored.bias.len()], &stored.bias, Storage::F32);
-    }
+    let weight = b.weight(&format!("{name}_weight"), &stored.dims, &stored.weight, Storage::F16);
+    let bias = b.weight(&format!("{name}_bias"), &[stored.bias.len()], &stored.bias, Storage::F32);
     let y = b.node("MatMul", &[x, &weight], vec![]);
     Ok(b.node("Add", &[&y, &bias], vec![]))
 }

@@ -13,19 +13,15 @@ pub fn text_encoder(model: &TextEncoder) -> Result<Vec<u8>> {
     let mut b = Builder::new("text_encoder");
     let ids = b.input("ids", DataType::Int64, &[Dim::S("B"), Dim::S("S")]);
     let mask = b.input("mask", DataType::Float, &[Dim::S("S"), Dim::S("S")]);
-    let table = b.weight(
-        "token_embedding",
-        &model.token_embedding.dims(),
-        &values(model.token_embedding.val())?,
-        Storage::Int8 { axis: 0 },
-    );
+    let table_values = values(model.token_embedding.val())?;
+    let table = b.store_int8("token_embedding", &model.token_embedding.dims(), &table_values, 0);
     let positions = b.weight(
         "position_embedding",
         &model.position_embedding.dims(),
         &values(model.position_embedding.val())?,
         Storage::F16,
     );
-    let tokens = b.node("Gather", &[&table, &ids], vec![("axis", Attr::Int(0))]);
+    let tokens = b.int8_rows(&table, &ids);
     // The first S positions: S is read off the ids.
     let shape = b.node("Shape", &[&ids], vec![("start", Attr::Int(1)), ("end", Attr::Int(2))]);
     let (zero, axis) = (b.ints(&[0]), b.ints(&[0]));
