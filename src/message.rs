@@ -62,6 +62,8 @@ pub enum Publication {
 pub struct Captioned {
     pub frame: FrameId,
     pub caption: Caption,
+    /// The picture shows too little for the caption to be believed.
+    pub low_confidence: bool,
     /// False when the scene is the one of the caption before and only its time is renewed.
     pub changed: bool,
     /// Cosine with the last changed scene of this camera; none for the first.

@@ -50,6 +50,7 @@ fn caption_one(models: &mut Models, path: &Path) -> anyhow::Result<Value> {
         "image": path.to_string_lossy(),
         "caption": caption.text,
         "score": rounded(caption.score),
+        "low_confidence": seen.doubtful,
         "latency_ms": seen.latency(),
     }))
 }
@@ -123,6 +124,7 @@ pub(super) fn label(path: &Path, labels: &[String], bundle: &BundleArgs, json: b
 /// An encoded photo and how long each stage took so far.
 struct Seen {
     view: ImageView,
+    doubtful: bool,
     stages: Vec<(&'static str, Duration)>,
 }
 
@@ -158,5 +160,5 @@ fn see(models: &mut Models, path: &Path) -> anyhow::Result<Seen> {
         ("preprocess", preprocessed - decoded),
         ("encode", preprocessed.elapsed()),
     ];
-    Ok(Seen { view, stages })
+    Ok(Seen { view, doubtful: models.is_doubtful(&input), stages })
 }

@@ -3,6 +3,7 @@
 //! Results go to stdout, each line flushed; everything else goes to stderr.
 
 mod bench;
+mod bundle;
 mod look;
 mod models;
 pub mod output;
@@ -87,6 +88,11 @@ enum Command {
         #[command(flatten)]
         bundle: BundleArgs,
     },
+    /// Look into bundles
+    Bundle {
+        #[command(subcommand)]
+        command: BundleCommand,
+    },
     /// Measure every stage of a bundle on this machine
     Bench {
         /// Photos or folders of photos [default: the photos of the demonstration]
@@ -101,6 +107,18 @@ enum Command {
         #[command(flatten)]
         bundle: BundleArgs,
         /// Print one JSON object instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum BundleCommand {
+    /// Verify a bundle and print its licence, origin, and the size and numeric types of its graphs
+    Info {
+        /// The folder of the bundle
+        dir: PathBuf,
+        /// Print one JSON object instead of text
         #[arg(long)]
         json: bool,
     },
@@ -167,6 +185,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Run { config } => serve::run(&config),
         Command::Check { config } => serve::check(&config),
         Command::Demo { count, bundle } => serve::demo(count, &bundle),
+        Command::Bundle { command: BundleCommand::Info { dir, json } } => bundle::info(&dir, json),
         Command::Bench { inputs, runs, warmup, bundle, json } => {
             bench::bench(&inputs, bench::Plan { runs, warmup }, &bundle, json)
         }

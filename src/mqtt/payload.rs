@@ -58,6 +58,7 @@ pub struct CaptionPayload {
     pub caption: String,
     pub short: String,
     pub score: f64,
+    pub low_confidence: bool,
     pub changed: bool,
     pub similarity: Option<f64>,
     #[serde(flatten)]
@@ -199,6 +200,7 @@ impl CaptionPayload {
             caption: captioned.caption.text.clone(),
             short: shorten(&captioned.caption.text),
             score: rounded(captioned.caption.score),
+            low_confidence: captioned.low_confidence,
             changed: captioned.changed,
             similarity: captioned.similarity.map(rounded),
             producer: producer.clone(),

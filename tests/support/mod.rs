@@ -93,6 +93,10 @@ impl Vision for ColorVision {
         Tensor::f32([3], pixel.to_vec())
     }
 
+    fn is_doubtful(&self, _: &Tensor) -> bool {
+        false
+    }
+
     fn encode(&mut self, pixels: &Tensor) -> Result<ImageView, CaptionError> {
         let pixels = pixels.as_f32().unwrap();
         let norm = pixels.iter().map(|x| x * x).sum::<f32>().sqrt().max(1.0);

@@ -11,7 +11,7 @@ use crate::captioner::{Caption, Captioner};
 use crate::encoder::{ImageEncoder, ImageView, TextEncoder};
 use crate::tokenizer::Tokenizer;
 use crate::vqa::{Answer, Answerer, Question};
-use crate::{CaptionError, preprocess, vector};
+use crate::{CaptionError, Quality, preprocess, vector};
 
 /// What a label is wrapped in before it is encoded: encoders are trained on sentences, not on words.
 const LABEL_PROMPT: &str = "a photo of ";
@@ -93,6 +93,13 @@ impl Models {
     /// When the graph fails.
     pub fn encode(&mut self, pixels: &Tensor) -> Result<ImageView, CaptionError> {
         self.image_encoder.encode(pixels)
+    }
+
+    /// Whether the encoder's input shows too little for a caption of it to be believed. Never, when the
+    /// bundle sets no limits.
+    pub fn is_doubtful(&self, pixels: &Tensor) -> bool {
+        let quality = Quality::of(pixels, &self.manifest.preprocess);
+        self.manifest.confidence.as_ref().is_some_and(|limits| quality.is_doubtful(limits))
     }
 
     /// Unit-norm embeddings (embed_dim) of `texts`, in the space of [`ImageView::embedding`].

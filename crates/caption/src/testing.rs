@@ -116,6 +116,7 @@ fn manifest() -> Manifest {
         vqa: VqaSettings { unsure_below: 0.6, decoder_weight: 1.0, similarity_weight: 1.0, yes_bias: 0.0 },
         bridge: None,
         memory: None,
+        confidence: None,
         graphs: Graphs {
             image_encoder: GraphFile::new("image_encoder.onnx"),
             text_encoder: GraphFile::new("text_encoder.onnx"),

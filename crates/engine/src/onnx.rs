@@ -7,7 +7,7 @@ mod weights;
 
 use prost::Message as _;
 pub use tract_onnx::pb;
-pub use weights::expand_weights;
+pub use weights::{Stored, expand_weights, stored};
 
 use crate::{Dim, ElementType, Port, Signature};
 

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use caption::{Bundle, Models};
 use engine::EngineOptions;
-use metrics::{Bootstrap, Example, Report};
+use metrics::{Bootstrap, CiderD, Example, Report};
 
 use crate::data::{self, Pair, tidy};
 use crate::retrieval::Retrieval;
-use crate::training::{Progress, write_atomically};
+use crate::training::{Progress, step_rng, write_atomically};
 use crate::workers::Workers;
 
 /// Photos between two progress lines.
@@ -37,7 +37,10 @@ pub struct EvalArgs {
     /// Write the captions as JSON lines
     #[arg(long)]
     pub captions: Option<PathBuf>,
-    /// Seed of the random floor and of the bootstrap
+    /// Write the captions of 40 random photos as a page
+    #[arg(long)]
+    pub gallery: Option<PathBuf>,
+    /// Seed of the random floor, of the bootstrap and of the gallery
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 }
@@ -82,6 +85,9 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         ("constant sentence", floors.constant.as_slice()),
         ("random caption", floors.random.as_slice()),
     ];
+    if let Some(path) = &args.gallery {
+        gallery(path, args, &bundle, &pairs, &seen, &metrics::cider_d(&examples, None)?)?;
+    }
     let report = Report::measure(&systems, None, &bootstrap)?;
     crate::report(&report.to_string())
 }
@@ -116,6 +122,40 @@ fn retrieval(models: &Workers<Models>, dim: usize, pairs: &[Pair], seen: &[Seen]
         owners.into_iter().zip(rows.iter().flatten().map(Vec::as_slice)).collect();
     let images: Vec<f32> = seen.iter().flat_map(|seen| seen.embedding.iter().copied()).collect();
     Ok(Retrieval::measure(&images, &texts, dim))
+}
+
+/// Photos of the gallery.
+const N_GALLERY: usize = 40;
+
+/// Random photos by name, with their captions and scores: to be read by people, good ones and bad ones.
+fn gallery(
+    path: &Path,
+    args: &EvalArgs,
+    bundle: &Bundle,
+    pairs: &[Pair],
+    seen: &[Seen],
+    cider: &CiderD,
+) -> Result<()> {
+    let n = N_GALLERY.min(pairs.len());
+    let mut chosen = rand::seq::index::sample(&mut step_rng(args.seed, 0), pairs.len(), n).into_vec();
+    chosen.sort_unstable();
+    let mut page = format!(
+        "# Gallery\n\n{n} random photos of {} {} and what {} says of them, drawn with seed {} by `captiond-train \
+         eval --gallery`; none was chosen.\nThe photos themselves may not be shown here. The score is the geometric \
+         mean probability of the tokens, CIDEr-D that of the one photo against its references (their mean is {:.3}).\n\n\
+         | photo | caption | score | CIDEr-D |\n|---|---|---:|---:|\n",
+        args.source,
+        args.split,
+        bundle.id(),
+        args.seed,
+        cider.mean
+    );
+    for idx in chosen {
+        let name = pairs[idx].image.file_name().unwrap_or_default().to_string_lossy();
+        let Seen { caption, score, .. } = &seen[idx];
+        page += &format!("| {name} | {caption} | {score:.2} | {:.2} |\n", cider.per_image[idx]);
+    }
+    write_atomically(path, page.as_bytes())
 }
 
 fn write_captions(path: &Path, pairs: &[Pair], seen: &[Seen]) -> Result<()> {

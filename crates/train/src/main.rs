@@ -2,6 +2,7 @@
 
 mod bridge;
 mod bundle;
+mod confidence;
 mod data;
 mod decoder;
 mod embed;
@@ -50,6 +51,8 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Measure a bundle's answers
     Vqa(vqa::VqaArgs),
+    /// Measure which frames a bundle calls doubtful
+    Confidence(confidence::ConfidenceArgs),
 }
 
 fn main() -> Result<()> {
@@ -62,6 +65,7 @@ fn main() -> Result<()> {
         Command::Bundle(args) => bundle::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Vqa(args) => vqa::run(args),
+        Command::Confidence(args) => confidence::run(args),
     }
 }
 

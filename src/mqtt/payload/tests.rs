@@ -33,6 +33,7 @@ fn a_caption_is_the_example() {
     let captioned = Captioned {
         frame: frame(4711),
         caption: Caption { text: "a brown dog runs across the lawn".to_owned(), score: 0.418_26 },
+        low_confidence: false,
         changed: true,
         similarity: Some(0.711_2),
         latency: Latency {

@@ -30,6 +30,8 @@ pub struct Manifest {
     pub bridge: Option<BridgeSettings>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemorySettings>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<ConfidenceSettings>,
     pub graphs: Graphs,
 }
 
@@ -152,6 +154,16 @@ pub struct MemorySettings {
     pub sha256: String,
     /// Temperature of the softmax over cosines.
     pub tau: f32,
+}
+
+/// Outside these limits a picture shows too little for its caption to be believed; see
+/// [`Quality`](crate::Quality).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfidenceSettings {
+    pub contrast_min: f32,
+    pub roughness_min: f32,
+    pub roughness_max: f32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

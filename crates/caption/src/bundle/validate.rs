@@ -60,12 +60,16 @@ fn validate_numbers(manifest: &Manifest) -> Result<(), String> {
     if n_positions < prefix_length + 1 + max_new_tokens {
         return Err("decoder.n_positions: must hold prefix_length, bos and max_new_tokens".to_owned());
     }
+    let limits: Vec<f32> = (manifest.confidence.iter())
+        .flat_map(|limits| [limits.contrast_min, limits.roughness_min, limits.roughness_max])
+        .collect();
     let finite = [
         ("preprocess.mean", &preprocess.mean[..]),
         ("decoder.rerank.fluency", &decoder.rerank.iter().map(|rerank| rerank.fluency).collect::<Vec<_>>()),
         ("vqa.decoder_weight", &[vqa.decoder_weight]),
         ("vqa.similarity_weight", &[vqa.similarity_weight]),
         ("vqa.yes_bias", &[vqa.yes_bias]),
+        ("confidence", &limits),
     ];
     let positive = [
         ("preprocess.std", &preprocess.std[..]),

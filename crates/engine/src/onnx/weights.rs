@@ -9,6 +9,38 @@ use std::collections::{HashMap, HashSet};
 use super::pb::tensor_proto::DataType;
 use super::{OnnxError, dims_of, n_elements, pb};
 
+/// The weights of one element type that a graph stores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// As ONNX names it, in lower case: `int8`, `float16`, `float`.
+    pub element_type: String,
+    pub n_elements: usize,
+}
+
+/// What a graph stores, by element type, most elements first. Shapes and axes (int64) are no weights.
+///
+/// # Errors
+/// When [`parse`](super::parse) fails.
+pub fn stored(bytes: &[u8]) -> Result<Vec<Stored>, OnnxError> {
+    let model = super::parse(bytes)?;
+    let mut sums = std::collections::BTreeMap::<DataType, usize>::new();
+    for tensor in &super::graph_of(&model)?.initializer {
+        let element_type = DataType::try_from(tensor.data_type).unwrap_or(DataType::Undefined);
+        if element_type != DataType::Int64 {
+            *sums.entry(element_type).or_default() += dims_of(tensor).and_then(n_elements).unwrap_or(0);
+        }
+    }
+    let mut all: Vec<Stored> = sums
+        .into_iter()
+        .map(|(element_type, n_elements)| Stored {
+            element_type: element_type.as_str_name().to_lowercase(),
+            n_elements,
+        })
+        .collect();
+    all.sort_by_key(|stored| std::cmp::Reverse(stored.n_elements));
+    Ok(all)
+}
+
 /// Replaces every `DequantizeLinear` of a stored int8 or uint8 tensor (one scale, or one per index of
 /// `axis`; optional zero point) and every `Cast` of a stored f16 tensor to f32 by a stored f32 tensor.
 ///
@@ -232,6 +264,20 @@ mod tests {
         let graph = expanded(&shared).unwrap();
         assert!(tensor(&graph, "h").is_some() && tensor(&graph, "w").is_some());
         assert_eq!(graph.node.len(), 2);
+    }
+
+    #[test]
+    fn stored_weights_are_counted_by_type_and_shapes_are_not() {
+        let file = OnnxFile::new().stored_i8("q", &[2, 3], &[1; 6]).stored_f32("s", &[2], &[1.0; 2]).stored(
+            "shape",
+            DataType::Int64,
+            &[1],
+            vec![0; 8],
+        );
+        let count =
+            |element_type: &str, n_elements| Stored { element_type: element_type.to_owned(), n_elements };
+        assert_eq!(stored(&file.bytes()).unwrap(), [count("int8", 6), count("float", 2)]);
+        assert!(stored(b"garbage").is_err());
     }
 
     #[test]

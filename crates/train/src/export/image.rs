@@ -70,7 +70,12 @@ pub fn image_encoder(backbone: &[u8], head: &ImageHead, n_pool: usize) -> Result
         } else {
             tensor.raw_data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
         };
-        let storage = if dims.len() == 4 { Storage::F16 } else { Storage::F32 };
+        let storage = match dims[..] {
+            // A depthwise kernel has nine weights a channel: rounding them to int8 costs much and saves nothing.
+            [_, 1, _, _] => Storage::F16,
+            [_, _, _, _] => Storage::Int8 { axis: 0 },
+            _ => Storage::F32,
+        };
         b.weight(&tensor.name, &dims, &floats, storage);
     }
     b.append(nodes);
@@ -154,9 +159,9 @@ fn linear(b: &mut Builder, name: &str, linear: &Linear, x: &str) -> Result<Strin
     stored_linear(b, name, &Weights::of(linear)?, x)
 }
 
-/// As for the transformer, but stored in half precision.
+/// Stored as int8 with one scale an output.
 fn stored_linear(b: &mut Builder, name: &str, stored: &Weights, x: &str) -> Result<String> {
-    let weight = b.weight(&format!("{name}_weight"), &stored.dims, &stored.weight, Storage::F16);
+    let weight = b.weight(&format!("{name}_weight"), &stored.dims, &stored.weight, Storage::Int8 { axis: 1 });
     let bias = b.weight(&format!("{name}_bias"), &[stored.bias.len()], &stored.bias, Storage::F32);
     let y = b.node("MatMul", &[x, &weight], vec![]);
     Ok(b.node("Add", &[&y, &bias], vec![]))

@@ -1,0 +1,96 @@
+//! `bundle info`: what a bundle is, and in what form it stores its weights.
+
+use std::path::Path;
+
+use anyhow::Context;
+use caption::Bundle;
+use caption::bundle::Role;
+use engine::onnx::{self, Stored};
+use serde_json::{Value, json};
+
+use super::{Failure, output};
+
+/// One graph: its role, file, size and weights.
+struct Graph {
+    role: Role,
+    bytes: usize,
+    stored: Vec<Stored>,
+}
+
+/// Verifies the bundle and prints what it holds.
+pub(super) fn info(dir: &Path, json: bool) -> Result<(), Failure> {
+    let bundle = Bundle::open(dir).context("open the bundle")?;
+    let graphs =
+        Role::ALL.into_iter().map(|role| graph(&bundle, role)).collect::<anyhow::Result<Vec<_>>>()?;
+    if json {
+        output::json(&report(&bundle, &graphs))?;
+    } else {
+        print(&bundle, &graphs)?;
+    }
+    Ok(())
+}
+
+fn graph(bundle: &Bundle, role: Role) -> anyhow::Result<Graph> {
+    let file = &bundle.manifest().graphs.get(role).file;
+    let onnx = bundle.file(file).with_context(|| format!("the bundle has no {file}"))?;
+    let stored = onnx::stored(onnx).with_context(|| format!("read {file}"))?;
+    Ok(Graph { role, bytes: onnx.len(), stored })
+}
+
+fn n_elements(stored: &[Stored]) -> usize {
+    stored.iter().map(|stored| stored.n_elements).sum()
+}
+
+fn n_int8<'a>(graphs: impl IntoIterator<Item = &'a Graph>) -> usize {
+    let weights = graphs.into_iter().flat_map(|graph| &graph.stored);
+    weights.filter(|stored| stored.element_type == "int8").map(|stored| stored.n_elements).sum()
+}
+
+fn report(bundle: &Bundle, graphs: &[Graph]) -> Value {
+    let manifest = bundle.manifest();
+    let stored = |graph: &Graph| -> Value {
+        graph.stored.iter().map(|stored| (stored.element_type.clone(), json!(stored.n_elements))).collect()
+    };
+    let graphs_json: Value = graphs
+        .iter()
+        .map(|graph| {
+            (graph.role.name().to_owned(), json!({ "bytes": graph.bytes, "weights": stored(graph) }))
+        })
+        .collect();
+    json!({
+        "bundle": bundle.id(),
+        "version": manifest.version,
+        "license": manifest.license,
+        "provenance": manifest.provenance,
+        "graphs": graphs_json,
+        "int8_share": share(n_int8(graphs), graphs.iter().map(|graph| n_elements(&graph.stored)).sum()),
+    })
+}
+
+fn share(part: usize, whole: usize) -> f64 {
+    (1e4 * part as f64 / whole.max(1) as f64).round() / 1e4
+}
+
+fn print(bundle: &Bundle, graphs: &[Graph]) -> anyhow::Result<()> {
+    let manifest = bundle.manifest();
+    output::line(&format!("{}  version {}", bundle.id(), manifest.version))?;
+    output::line(&format!("license     {}", manifest.license))?;
+    output::line(&format!("provenance  {}", manifest.provenance))?;
+    for graph in graphs {
+        let all = n_elements(&graph.stored);
+        let types: Vec<String> = graph
+            .stored
+            .iter()
+            .map(|stored| format!("{} {:.1} %", stored.element_type, 100.0 * share(stored.n_elements, all)))
+            .collect();
+        output::line(&format!(
+            "{:>13}  {:>9} bytes  {all:>8} weights: {}",
+            graph.role.name(),
+            graph.bytes,
+            types.join(", ")
+        ))?;
+    }
+    let all: usize = graphs.iter().map(|graph| n_elements(&graph.stored)).sum();
+    output::line(&format!("{:.1} % of {all} weights are int8", 100.0 * share(n_int8(graphs), all)))?;
+    Ok(())
+}
