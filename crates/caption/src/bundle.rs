@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use engine::onnx;
 use manifest::FileEntry;
 pub use manifest::{
-    BridgeSettings, ConfidenceSettings, DecoderSettings, EmbeddingSettings, FORMAT, Filter, GraphFile,
-    Graphs, Manifest, MemorySettings, PreprocessSettings, RerankSettings, Resize, Role, TokenizerSettings,
-    VqaSettings,
+    Affinity, BridgeSettings, ConfidenceSettings, DecoderSettings, EmbeddingSettings, FORMAT, Filter,
+    GraphFile, Graphs, Manifest, MemorySettings, PreprocessSettings, RegionSettings, RerankSettings, Resize,
+    Role, SampleSettings, TokenizerSettings, VqaSettings,
 };
 use sha2::{Digest as _, Sha256};
 

@@ -1,7 +1,7 @@
 //! The decoder graph, step by step: prefill, KV cache, one token more. What to feed next is the
 //! business of `captioner.rs`.
 
-use engine::{Graph, Tensor, TensorView};
+use engine::{Dim, Graph, Tensor, TensorView};
 
 use crate::bundle::DecoderSettings;
 use crate::encoder::take_f32;
@@ -68,11 +68,18 @@ impl Decoder {
         &self.settings
     }
 
-    /// One line that has seen the embedding and no token yet.
+    /// One line that has seen the adapter's input, (embed_dim) or (n_regions, embed_dim), and no token
+    /// yet.
     pub(crate) fn prefill(&mut self, embedding: &[f32]) -> Result<Lines, CaptionError> {
-        let outputs = self
-            .adapter
-            .run(&[("embedding", TensorView::F32 { shape: &[1, embedding.len()], data: embedding })])?;
+        let inputs = &self.adapter.signature().inputs;
+        let (Some(port), Some(Dim::Fixed(dim))) =
+            (inputs.first(), inputs.first().and_then(|port| port.dims.last()))
+        else {
+            return Err(CaptionError::graph("adapter", "it has no input of fixed width"));
+        };
+        let (name, n_rows) = (port.name.clone(), embedding.len() / dim.max(&1));
+        let shape = if port.dims.len() == 3 { vec![1, n_rows, *dim] } else { vec![n_rows, *dim] };
+        let outputs = self.adapter.run(&[(&name, TensorView::F32 { shape: &shape, data: embedding })])?;
         let [prefix] = take_f32(outputs, "adapter")?;
         let DecoderSettings { prefix_length, n_layer, n_head, head_dim, .. } = self.settings;
         let empty = vec![Tensor::f32([1, n_head, 0, head_dim], Vec::new()); 2 * n_layer];

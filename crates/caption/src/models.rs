@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use engine::{Engine, EngineOptions, Tensor};
 use image::RgbImage;
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
 
 use crate::bridge::{Bridge, Memory};
-use crate::bundle::{Bundle, Manifest, Role};
+use crate::bundle::{Bundle, Manifest, RerankSettings, Role};
 use crate::captioner::{Caption, Captioner};
 use crate::encoder::{ImageEncoder, ImageView, TextEncoder};
+use crate::noise::Noise;
+use crate::regions::regions;
 use crate::tokenizer::Tokenizer;
 use crate::vqa::{Answer, Answerer, Question};
 use crate::{CaptionError, Quality, preprocess, vector};
@@ -113,22 +117,52 @@ impl Models {
     /// # Errors
     /// When a graph fails.
     pub fn caption(&mut self, view: &ImageView) -> Result<Caption, CaptionError> {
-        let conditioned = self.conditioned(&view.embedding);
+        let conditioned = self.conditioned(view);
         let Some(rerank) = self.manifest.decoder.rerank.clone() else {
             return self.captioner.caption(&conditioned);
         };
-        let candidates = self.captioner.candidates(&conditioned, rerank.n_candidates)?;
+        let candidates = self.candidates(&conditioned, &rerank)?;
         let best = rerank_by(&mut self.text_encoder, &view.embedding, &candidates, rerank.fluency)?;
         Ok(candidates.into_iter().nth(best).unwrap_or_else(|| Caption { text: String::new(), score: 0.0 }))
+    }
+
+    /// What the re-ranking chooses among.
+    fn candidates(
+        &mut self,
+        conditioned: &[f32],
+        rerank: &RerankSettings,
+    ) -> Result<Vec<Caption>, CaptionError> {
+        let Some(samples) = &rerank.samples else {
+            return self.captioner.candidates(conditioned, rerank.n_candidates);
+        };
+        // The same noise for every picture: the caption of a frame does not depend on the frames before.
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let mut inputs = if samples.clean { vec![conditioned.to_vec()] } else { Vec::new() };
+        for _ in 0..samples.n {
+            let mut noisy = conditioned.to_vec();
+            for row in noisy.chunks_exact_mut(self.manifest.embedding.dim) {
+                Noise::fixed(samples.noise_cosine).apply(row, &mut rng);
+            }
+            inputs.push(noisy);
+        }
+        let mut all: Vec<Caption> = Vec::new();
+        for input in inputs {
+            let found = self.captioner.candidates(&input, rerank.n_candidates)?;
+            all.extend(found);
+        }
+        all.sort_by(|a, b| a.text.cmp(&b.text).then(b.score.total_cmp(&a.score)));
+        all.dedup_by(|later, first| later.text == first.text);
+        Ok(all)
     }
 
     /// # Errors
     /// [`CaptionError::Request`] when the question or its choices are empty, too many or too long;
     /// otherwise when a graph fails.
     pub fn answer(&mut self, view: &ImageView, question: &Question) -> Result<Answer, CaptionError> {
-        let neutral = projected(self.memory.as_ref(), self.neutral.clone());
+        let n_rows = self.manifest.regions.as_ref().map_or(1, |regions| regions.n_regions);
+        let neutral = projected(self.memory.as_ref(), self.neutral.clone()).repeat(n_rows);
         let mut answerer = Answerer {
-            conditioned: self.conditioned(&view.embedding),
+            conditioned: self.conditioned(view),
             captioner: &mut self.captioner,
             text_encoder: &mut self.text_encoder,
             tokenizer: &self.tokenizer,
@@ -169,11 +203,17 @@ impl Models {
         Ok(scored)
     }
 
-    /// The image embedding as the adapter takes it.
-    fn conditioned(&self, embedding: &[f32]) -> Vec<f32> {
-        let bridged =
-            self.bridge.as_ref().map_or_else(|| embedding.to_vec(), |bridge| bridge.apply(embedding));
-        projected(self.memory.as_ref(), bridged)
+    /// What the adapter takes: (embed_dim), or (n_regions, embed_dim) for a bundle with regions.
+    fn conditioned(&self, view: &ImageView) -> Vec<f32> {
+        let rows = match &self.manifest.regions {
+            None => view.embedding.clone(),
+            Some(settings) => regions(view, settings),
+        };
+        let row = |row: &[f32]| {
+            let bridged = self.bridge.as_ref().map_or_else(|| row.to_vec(), |bridge| bridge.apply(row));
+            projected(self.memory.as_ref(), bridged)
+        };
+        rows.chunks_exact(self.manifest.embedding.dim).flat_map(row).collect()
     }
 }
 

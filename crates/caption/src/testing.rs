@@ -114,6 +114,7 @@ fn manifest() -> Manifest {
             rerank: None,
         },
         vqa: VqaSettings { unsure_below: 0.6, decoder_weight: 1.0, similarity_weight: 1.0, yes_bias: 0.0 },
+        regions: None,
         bridge: None,
         memory: None,
         confidence: None,

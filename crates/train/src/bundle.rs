@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use caption::bundle::{
-    self, BridgeSettings, ConfidenceSettings, DecoderSettings, EmbeddingSettings, FORMAT, Filter, GraphFile,
-    Graphs, Manifest, MemorySettings, PreprocessSettings, RerankSettings, Resize, TokenizerSettings,
-    VqaSettings,
+    self, Affinity, BridgeSettings, ConfidenceSettings, DecoderSettings, EmbeddingSettings, FORMAT, Filter,
+    GraphFile, Graphs, Manifest, MemorySettings, PreprocessSettings, RegionSettings, RerankSettings, Resize,
+    SampleSettings, TokenizerSettings, VqaSettings,
 };
 use caption::{Captioner, Tokenizer};
 
@@ -53,6 +53,24 @@ pub struct BundleArgs {
     /// Weight of the decoder's own probability in that choice
     #[arg(long, default_value_t = 0.1)]
     pub fluency: f32,
+    /// Beams from noisy copies of the image embedding that join the choice
+    #[arg(long, default_value_t = 0)]
+    pub samples: usize,
+    /// Cosine of such a copy with the embedding
+    #[arg(long, default_value_t = 0.6)]
+    pub sample_cosine: f32,
+    /// Choose among the noisy copies' captions alone, as MacCap does
+    #[arg(long)]
+    pub noisy_only: bool,
+    /// How the patches of a region are weighted (preset maccap)
+    #[arg(long, value_enum, default_value_t = AffinityArg::Once)]
+    pub affinity: AffinityArg,
+    /// What the cosine of two patches is multiplied by before that weighting
+    #[arg(long, default_value_t = 20.0)]
+    pub sharpness: f32,
+    /// Weight of a region's patches beside the image embedding
+    #[arg(long, default_value_t = 1.0)]
+    pub patch_weight: f32,
     /// Move image embeddings by the difference of the modalities' means (C3, Zhang et al. 2024)
     #[arg(long)]
     pub centre: bool,
@@ -67,6 +85,26 @@ pub struct BundleArgs {
     pub unsure_below: f32,
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum AffinityArg {
+    /// The one patch
+    Patch,
+    /// One softmax over the patches
+    Once,
+    /// Two, as in the released code
+    Twice,
+}
+
+impl From<AffinityArg> for Affinity {
+    fn from(arg: AffinityArg) -> Affinity {
+        match arg {
+            AffinityArg::Patch => Affinity::Patch,
+            AffinityArg::Once => Affinity::Once,
+            AffinityArg::Twice => Affinity::Twice,
+        }
+    }
 }
 
 /// What `captiond-train confidence` says of the training photos: one in a hundred lies beyond each limit.
@@ -184,8 +222,14 @@ fn files(args: &BundleArgs) -> Result<Vec<(&'static str, Vec<u8>)>> {
 fn manifest(args: &BundleArgs, config: &DecoderConfig, run: &serde_json::Value) -> Manifest {
     let mut decoder = decoder_settings(config);
     decoder.beam_width = args.beam_width;
-    if args.candidates > 1 {
-        decoder.rerank = Some(RerankSettings { n_candidates: args.candidates, fluency: args.fluency });
+    if args.candidates > 1 || args.samples > 0 {
+        let samples = (args.samples > 0).then_some(SampleSettings {
+            n: args.samples,
+            noise_cosine: args.sample_cosine,
+            clean: !args.noisy_only,
+        });
+        decoder.rerank =
+            Some(RerankSettings { n_candidates: args.candidates, fluency: args.fluency, samples });
     }
     Manifest {
         format: FORMAT,
@@ -207,6 +251,12 @@ fn manifest(args: &BundleArgs, config: &DecoderConfig, run: &serde_json::Value) 
             similarity_weight: 1.0,
             yes_bias: 0.0,
         },
+        regions: config.n_regions.map(|n_regions| RegionSettings {
+            n_regions,
+            affinity: args.affinity.into(),
+            sharpness: args.sharpness,
+            patch_weight: args.patch_weight,
+        }),
         bridge: args.centre.then(|| BridgeSettings {
             file: BRIDGE.to_owned(),
             bytes: 0,

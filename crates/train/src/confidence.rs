@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use caption::bundle::PreprocessSettings;
-use caption::{Bundle, Quality, preprocess};
+use caption::{Bundle, Quality, normal, preprocess};
 use image::imageops::{FilterType, resize};
 use image::{Rgb, RgbImage};
 use rand::Rng;
 use rayon::prelude::*;
 
 use crate::data::{self, Pair};
-use crate::training::{normal, step_rng};
+use crate::training::step_rng;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct ConfidenceArgs {

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor};
+use caption::Noise;
 use clap::ValueEnum;
 use rand::Rng;
 use serde::Serialize;
 use tokenizers::Tokenizer;
 
-use crate::bridge::Noise;
 use crate::data::{self, CorpusFilter};
 use crate::embed::{Embeddings, TextTower, embeddings};
 use crate::model::{Decoder, DecoderConfig};
@@ -25,6 +25,8 @@ pub enum Preset {
     Text,
     /// Noise on the text embedding (Nukrai et al. 2022)
     Capdec,
+    /// Noisy copies in the place of an image's regions, and queries that look at them (Qiu et al. 2024)
+    Maccap,
 }
 
 /// Which sentence the decoder shall write.
@@ -60,6 +62,9 @@ pub struct DecoderArgs {
     /// Leave out every sentence that the encoder saw beside a photo
     #[arg(long)]
     pub exclude_pairs: bool,
+    /// Noisy copies of each embedding with the preset maccap
+    #[arg(long, default_value_t = 10)]
+    pub regions: usize,
     /// Start from the decoder of this run, of the same shape, instead of from random weights
     #[arg(long)]
     pub init: Option<PathBuf>,
@@ -102,8 +107,8 @@ const SAMPLE_STEPS: usize = 1000;
 impl DecoderArgs {
     fn noise(&self) -> Noise {
         match self.preset {
-            Preset::Text => Noise { cosine_min: 1.0, cosine_max: 1.0 },
-            Preset::Capdec => {
+            Preset::Text => Noise::NONE,
+            Preset::Capdec | Preset::Maccap => {
                 let first = self.noise_cosine.first().copied().unwrap_or(1.0);
                 let last = self.noise_cosine.last().copied().unwrap_or(first);
                 Noise { cosine_min: first.min(last), cosine_max: first.max(last) }
@@ -203,6 +208,7 @@ fn config(args: &DecoderArgs, vocab_size: usize, embed_dim: usize) -> DecoderCon
         d_mlp: args.d_mlp,
         embed_dim,
         prefix_length: args.prefix_length,
+        n_regions: (args.preset == Preset::Maccap).then_some(args.regions),
         max_positions: MAX_POSITIONS,
         dropout: args.dropout,
     }
@@ -210,16 +216,13 @@ fn config(args: &DecoderArgs, vocab_size: usize, embed_dim: usize) -> DecoderCon
 
 /// The adapter's and the decoder's graph.
 fn graphs(model: &Decoder, config: &DecoderConfig) -> Result<(Vec<u8>, Vec<u8>)> {
-    Ok((
-        crate::export::decoder::adapter(model, config.prefix_length)?,
-        crate::export::decoder::decoder(model)?,
-    ))
+    Ok((crate::export::adapter::adapter(model, config)?, crate::export::decoder::decoder(model)?))
 }
 
 struct Batch {
     /// Sentences to write, all of one length.
     rows: Vec<usize>,
-    /// (B, D) noisy embeddings.
+    /// (B, R, D) noisy embeddings.
     inputs: Vec<f32>,
 }
 
@@ -227,7 +230,8 @@ fn draw(args: &DecoderArgs, corpus: &Corpus, batches: &Batches, step: usize) -> 
     let mut rng = step_rng(args.seed, step);
     let noise = args.noise();
     let rows = batches.sample(&mut rng);
-    let mut inputs = Vec::with_capacity(rows.len() * corpus.embeddings.dim);
+    let n_copies = if args.preset == Preset::Maccap { args.regions } else { 1 };
+    let mut inputs = Vec::with_capacity(rows.len() * n_copies * corpus.embeddings.dim);
     for row in &rows {
         let (first, last) = corpus.group[*row];
         let source = match args.target {
@@ -237,9 +241,12 @@ fn draw(args: &DecoderArgs, corpus: &Corpus, batches: &Batches, step: usize) -> 
             }
             _ => *row,
         };
-        let mut embedding: Vec<f32> = corpus.embeddings.row(source).collect();
-        noise.apply(&mut embedding, &mut rng);
-        inputs.extend(embedding);
+        let embedding: Vec<f32> = corpus.embeddings.row(source).collect();
+        for _ in 0..n_copies {
+            let mut copy = embedding.clone();
+            noise.apply(&mut copy, &mut rng);
+            inputs.extend(copy);
+        }
     }
     Batch { rows, inputs }
 }
@@ -251,9 +258,10 @@ fn loss(model: &Decoder, batch: &Batch, corpus: &Corpus, smoothing: f64, device:
     let s = ids.dims()[1] - 1;
     let inputs = ids.clone().narrow(1, 0, s);
     let targets = ids.narrow(1, 1, s).reshape([b * s, 1]);
-    let embedding =
-        Tensor::<1>::from_data(batch.inputs.as_slice(), device).reshape([b, corpus.embeddings.dim]);
-    let logits = model.forward(embedding, inputs);
+    let dim = corpus.embeddings.dim;
+    let n_copies = batch.inputs.len() / (b * dim);
+    let regions = Tensor::<1>::from_data(batch.inputs.as_slice(), device).reshape([b, n_copies, dim]);
+    let logits = model.forward(regions, inputs);
     let v = logits.dims()[2];
     let log_p = log_softmax(logits.reshape([b * s, v]), 1);
     let hit = log_p.clone().gather(1, targets).mean();
@@ -274,7 +282,7 @@ fn sample(
     for i in 0..3 {
         let row = i * corpus.sequences.len() / 3;
         let embedding: Vec<f32> = corpus.embeddings.row(row).collect();
-        let caption = captioner.caption(&embedding)?;
+        let caption = captioner.caption(&embedding.repeat(config.n_regions.unwrap_or(1)))?;
         let own = bpe
             .decode(&corpus.sequences[row], true)
             .map_err(|e| anyhow::anyhow!("decode sentence {row}: {e}"))?;

@@ -1,6 +1,5 @@
 //! Trains captiond's encoders and text-only caption decoders, exports bundles, measures them.
 
-mod bridge;
 mod bundle;
 mod confidence;
 mod data;

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Int, Tensor};
+use caption::normal;
 use clap::Parser;
 use engine::{EngineOptions, Graph, TensorView};
 
@@ -12,7 +13,7 @@ use crate::decoder::{self, DecoderArgs};
 use crate::export;
 use crate::model::{Decoder, DecoderConfig, ImageHead, ImageHeadConfig, TextEncoder, TextEncoderConfig};
 use crate::text::{self, TextArgs};
-use crate::training::{normal, step_rng};
+use crate::training::step_rng;
 
 /// Largest difference between an f32 network and its graph, whose weights are stored as int8.
 const INT8_TOLERANCE: f32 = 0.05;
@@ -72,41 +73,50 @@ fn text_encoder_graph_equals_the_network() {
 }
 
 /// Prefill, then one step a token, against one pass of the network over the whole sequence.
-#[test]
-fn decoder_graph_with_cache_equals_the_network_without() {
+fn assert_graphs_equal_the_network(n_regions: Option<usize>) {
     let device = Device::flex();
     let config = DecoderConfig {
         vocab_size: 50,
         n_layer: 2,
         n_head: 2,
-        d: 32,
+        d: 64,
         d_mlp: 64,
         embed_dim: 24,
         prefix_length: 3,
+        n_regions,
         max_positions: 16,
         dropout: 0.0,
     };
     let model = Decoder::new(&config, &device);
-    let embedding = random(24, 3);
+    let n_rows = n_regions.unwrap_or(1);
+    let regions_shape = [1, n_rows, 24];
+    let mut rows = random(n_rows * 24, 3);
+    rows.chunks_exact_mut(24).for_each(|row| {
+        let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+        row.iter_mut().for_each(|x| *x /= norm);
+    });
     let ids: Vec<i64> = vec![1, 5, 9, 7];
     let network = export::values(model.forward(
-        Tensor::<1>::from_data(embedding.as_slice(), &device).reshape([1, 24]),
+        Tensor::<1>::from_data(rows.as_slice(), &device).reshape([1, n_rows, 24]),
         Tensor::<1, Int>::from_data(ids.as_slice(), &device).reshape([1, 4]),
     ))
     .unwrap();
-    let mut adapter = load(&export::decoder::adapter(&model, 3).unwrap());
+    let mut adapter = load(&export::adapter::adapter(&model, &config).unwrap());
     let mut decoder = load(&export::decoder::decoder(&model).unwrap());
     let prefix = adapter
-        .run(&[("embedding", TensorView::F32 { shape: &[1, 24], data: &embedding })])
+        .run(&[match n_regions {
+            None => ("embedding", TensorView::F32 { shape: &[1, 24], data: &rows }),
+            Some(_) => ("regions", TensorView::F32 { shape: &regions_shape, data: &rows }),
+        }])
         .unwrap()
         .remove(0);
-    let mut cache: Vec<engine::Tensor> = (0..4).map(|_| engine::Tensor::f32([1, 2, 0, 16], vec![])).collect();
+    let mut cache: Vec<engine::Tensor> = (0..4).map(|_| engine::Tensor::f32([1, 2, 0, 32], vec![])).collect();
     let names: Vec<String> =
         (0..2).flat_map(|i| [format!("past_key_{i}"), format!("past_value_{i}")]).collect();
     let mut step = |ids: &[i64], first: usize, prefix: &[f32]| -> Vec<f32> {
         let s = ids.len();
         let positions: Vec<i64> = (first..first + s).map(|p| p as i64).collect();
-        let (ids_shape, positions_shape, prefix_shape) = ([1, s], [s], [1, s, 32]);
+        let (ids_shape, positions_shape, prefix_shape) = ([1, s], [s], [1, s, 64]);
         let mut inputs = vec![
             ("ids", TensorView::I64 { shape: &ids_shape, data: ids }),
             ("positions", TensorView::I64 { shape: &positions_shape, data: &positions }),
@@ -122,10 +132,20 @@ fn decoder_graph_with_cache_equals_the_network_without() {
     };
     step(&[0, 0, 0], 0, prefix.as_f32().unwrap());
     for (i, id) in ids.iter().enumerate() {
-        let logits = step(&[*id], 3 + i, &[0.0; 32]);
+        let logits = step(&[*id], 3 + i, &[0.0; 64]);
         // `pad` is never produced; its embedding is zeroed in the graph alone.
         assert_close(&logits[1..], &network[i * 50 + 1..(i + 1) * 50], INT8_TOLERANCE);
     }
+}
+
+#[test]
+fn adapter_and_decoder_graph_with_cache_equal_the_network_without() {
+    assert_graphs_equal_the_network(None);
+}
+
+#[test]
+fn queries_over_regions_equal_the_network() {
+    assert_graphs_equal_the_network(Some(5));
 }
 
 /// A stand-in for the backbone with its names: one convolution from 224x224 to 7x7x192.

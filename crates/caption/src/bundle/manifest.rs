@@ -27,6 +27,8 @@ pub struct Manifest {
     pub decoder: DecoderSettings,
     pub vqa: VqaSettings,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub regions: Option<RegionSettings>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bridge: Option<BridgeSettings>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemorySettings>,
@@ -110,14 +112,52 @@ pub struct DecoderSettings {
     pub rerank: Option<RerankSettings>,
 }
 
+/// Sub-regions of the image in the place of its one embedding; see `regions.rs` for the sums.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegionSettings {
+    /// Rows that the adapter takes.
+    pub n_regions: usize,
+    pub affinity: Affinity,
+    /// What the cosine of two patches is multiplied by before the softmax over patches.
+    pub sharpness: f32,
+    /// Weight of a region's patches beside the image embedding.
+    pub patch_weight: f32,
+}
+
+/// How the patches of a region are weighted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Affinity {
+    /// The one patch alone, as in the paper's figure.
+    Patch,
+    /// By one softmax over the affinities.
+    Once,
+    /// By a softmax over that softmax, as in the code that MacCap released: nearly the mean patch.
+    Twice,
+}
+
 /// Choosing among several captions by what the text encoder says of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RerankSettings {
-    /// Captions that the beam keeps for the choice.
+    /// Captions that each beam keeps for the choice.
     pub n_candidates: usize,
     /// The choice has the largest `cosine + fluency * mean log-probability of its tokens`.
     pub fluency: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samples: Option<SampleSettings>,
+}
+
+/// Beams from noisy copies of the input, whose captions join the choice (MacCap's re-ranking).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SampleSettings {
+    pub n: usize,
+    /// Cosine of a copy with the input, above 0, at most 1.
+    pub noise_cosine: f32,
+    /// Whether the input itself is searched too.
+    pub clean: bool,
 }
 
 /// How answers are weighed; see `vqa.rs` for the sums.
@@ -274,7 +314,10 @@ impl Manifest {
                 outputs: vec![Port::f32("embedding", [batch(), dim])],
             },
             Role::Adapter => Signature {
-                inputs: vec![Port::f32("embedding", [batch(), dim])],
+                inputs: vec![match &self.regions {
+                    None => Port::f32("embedding", [batch(), dim]),
+                    Some(regions) => Port::f32("regions", [batch(), regions.n_regions.into(), dim]),
+                }],
                 outputs: vec![Port::f32(
                     "prefix",
                     [batch(), self.decoder.prefix_length.into(), self.decoder.n_embd().into()],

@@ -31,6 +31,7 @@ pub(super) fn validate(manifest: &Manifest) -> Result<(), String> {
 
 fn validate_numbers(manifest: &Manifest) -> Result<(), String> {
     let Manifest { preprocess, embedding, tokenizer, decoder, vqa, .. } = manifest;
+    let samples = decoder.rerank.as_ref().and_then(|rerank| rerank.samples.as_ref());
     let sizes = [
         ("preprocess.width", preprocess.width, 4096),
         ("preprocess.height", preprocess.height, 4096),
@@ -47,6 +48,8 @@ fn validate_numbers(manifest: &Manifest) -> Result<(), String> {
         ("decoder.max_new_tokens", decoder.max_new_tokens, 256),
         ("decoder.beam_width", decoder.beam_width, 16),
         ("decoder.rerank.n_candidates", decoder.rerank.as_ref().map_or(1, |rerank| rerank.n_candidates), 16),
+        ("decoder.rerank.samples.n", samples.map_or(1, |samples| samples.n), 16),
+        ("regions.n_regions", manifest.regions.as_ref().map_or(1, |regions| regions.n_regions), 256),
     ];
     for (key, value, max) in sizes {
         if !(1..=max).contains(&value) {
@@ -70,6 +73,7 @@ fn validate_numbers(manifest: &Manifest) -> Result<(), String> {
         ("vqa.similarity_weight", &[vqa.similarity_weight]),
         ("vqa.yes_bias", &[vqa.yes_bias]),
         ("confidence", &limits),
+        ("regions", &manifest.regions.iter().flat_map(|r| [r.sharpness, r.patch_weight]).collect::<Vec<_>>()),
     ];
     let positive = [
         ("preprocess.std", &preprocess.std[..]),
@@ -85,6 +89,12 @@ fn validate_numbers(manifest: &Manifest) -> Result<(), String> {
         if !values.iter().all(|x| *x > 0.0) {
             return Err(format!("{key}: must be greater than 0"));
         }
+    }
+    if let Some(samples) = samples
+        && !(samples.noise_cosine > 0.0 && samples.noise_cosine <= 1.0)
+    {
+        let cosine = samples.noise_cosine;
+        return Err(format!("decoder.rerank.samples.noise_cosine: must be above 0, at most 1, not {cosine}"));
     }
     if !(0.0..=1.0).contains(&vqa.unsure_below) {
         return Err(format!("vqa.unsure_below: must be 0 to 1, not {}", vqa.unsure_below));

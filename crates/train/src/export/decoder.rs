@@ -1,26 +1,13 @@
-//! The adapter and the caption decoder as ONNX graphs; one decoder graph serves prefill and step.
+//! The caption decoder as one ONNX graph, which serves prefill and step.
 
 use anyhow::Result;
 use engine::onnx::pb::tensor_proto::DataType;
 
 use super::builder::{Attr, Builder, Dim, Storage};
-use super::transformer::{Context, block, layer_norm, linear};
+use super::transformer::{Context, block, layer_norm};
 use super::values;
 use crate::model::Decoder;
 use crate::tokenizer::PAD;
-
-/// `embedding` [B,D] to `prefix` [B,P,d].
-pub fn adapter(model: &Decoder, prefix_length: usize) -> Result<Vec<u8>> {
-    let mut b = Builder::new("adapter");
-    let [embed_dim, out] = model.adapter.weight.dims();
-    let embedding = b.input("embedding", DataType::Float, &[Dim::S("B"), Dim::N(embed_dim)]);
-    let flat = linear(&mut b, "adapter", &model.adapter, &embedding)?;
-    let d = out / prefix_length;
-    let shape = b.ints(&[0, prefix_length as i64, d as i64]);
-    b.node_to("Reshape", &[&flat, &shape], &["prefix"], vec![]);
-    b.output("prefix", DataType::Float, &[Dim::S("B"), Dim::N(prefix_length), Dim::N(d)]);
-    Ok(b.finish())
-}
 
 /// `ids` [B,S], `positions` [S], `prefix` [B,S,d] and the cache to `logits` [B,V] and the longer cache.
 pub fn decoder(model: &Decoder) -> Result<Vec<u8>> {

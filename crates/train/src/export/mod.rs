@@ -1,5 +1,6 @@
 //! From trained networks to ONNX graphs, and from those to a bundle.
 
+pub mod adapter;
 pub mod builder;
 pub mod decoder;
 pub mod image;

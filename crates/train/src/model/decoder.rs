@@ -5,6 +5,7 @@ use burn::nn::{Dropout, DropoutConfig, Initializer, LayerNorm, LayerNormConfig, 
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::query_adapter::QueryAdapter;
 use super::transformer::{Block, linear};
 
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -16,16 +17,21 @@ pub struct DecoderConfig {
     pub d_mlp: usize,
     pub embed_dim: usize,
     pub prefix_length: usize,
+    /// Rows that the adapter's queries look at; without them it is linear and takes one embedding.
+    #[serde(default)]
+    pub n_regions: Option<usize>,
     /// Longest sequence: prefix, `bos`, question, answer.
     pub max_positions: usize,
     pub dropout: f64,
 }
 
-/// Adapter and language model. The adapter is linear: one embedding to `prefix_length` input positions.
-/// The token embedding doubles as the vocabulary projection.
+/// Adapter and language model. The adapter turns one embedding, or the regions that queries look at, into
+/// `prefix_length` input positions. The token embedding doubles as the vocabulary projection.
 #[derive(Module, Debug)]
 pub struct Decoder {
+    /// All of a linear adapter, or the last layer after the queries.
     pub adapter: Linear,
+    pub query: Option<QueryAdapter>,
     pub token_embedding: Param<Tensor<2>>,
     pub position_embedding: Param<Tensor<2>>,
     pub blocks: Vec<Block>,
@@ -39,9 +45,13 @@ impl Decoder {
         let normal = Initializer::Normal { mean: 0.0, std: 0.02 };
         let block =
             |_| Block::new(config.d, config.n_head, config.d_mlp, config.n_layer, config.dropout, device);
+        let DecoderConfig { prefix_length, d, embed_dim, dropout, .. } = *config;
+        let query = config.n_regions.map(|_| QueryAdapter::new(prefix_length, d, embed_dim, dropout, device));
+        // A unit embedding has coordinates of about 1/sqrt(D): this starts the prefix at the tokens' scale.
+        let (d_in, d_out) = if query.is_some() { (d, d) } else { (embed_dim, prefix_length * d) };
         Decoder {
-            // A unit embedding has coordinates of about 1/sqrt(D): this starts the prefix at the tokens' scale.
-            adapter: linear(config.embed_dim, config.prefix_length * config.d, 0.02, device),
+            adapter: linear(d_in, d_out, 0.02, device),
+            query,
             token_embedding: normal.init([config.vocab_size, config.d], device),
             position_embedding: normal.init([config.max_positions, config.d], device),
             blocks: (0..config.n_layer).map(block).collect(),
@@ -53,15 +63,19 @@ impl Decoder {
 
     /// Vocabulary logits (B, S, V) at every token position.
     ///
-    /// `embedding` (B, D); `ids` (B, S) start with `bos` and may be padded at the end: attention is causal,
+    /// `regions` (B, R, D), one row for a linear adapter; `ids` (B, S) start with `bos` and may be padded at the end: attention is causal,
     /// so padding is seen by nothing before it.
-    pub fn forward(&self, embedding: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<3> {
+    pub fn forward(&self, regions: Tensor<3>, ids: Tensor<2, Int>) -> Tensor<3> {
         let [b, s] = ids.dims();
         let device = ids.device();
         let p = self.prefix_length;
         let d = self.token_embedding.dims()[1];
         let table = self.token_embedding.val();
-        let prefix = self.adapter.forward(embedding).reshape([b, p, d]);
+        let rows = match &self.query {
+            Some(query) => query.forward(regions),
+            None => regions,
+        };
+        let prefix = self.adapter.forward(rows).reshape([b, p, d]);
         let tokens = table.clone().select(0, ids.reshape([b * s])).reshape([b, s, d]);
         let positions = self.position_embedding.val().narrow(0, 0, p + s).unsqueeze_dim(0);
         let x = self.dropout.forward(Tensor::cat(vec![prefix, tokens], 1) + positions);

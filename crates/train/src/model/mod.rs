@@ -4,11 +4,13 @@
 
 mod decoder;
 mod image_head;
+mod query_adapter;
 mod text_encoder;
 mod transformer;
 
 pub use decoder::{Decoder, DecoderConfig};
 pub use image_head::{GRID_CHANNELS, GRID_SIDE, ImageHead, ImageHeadConfig, SCORE_SCALE};
+pub use query_adapter::QueryAdapter;
 pub use text_encoder::{TextEncoder, TextEncoderConfig};
 pub use transformer::Block;
 

@@ -28,13 +28,6 @@ pub fn step_rng(seed: u64, step: usize) -> ChaCha8Rng {
     rng
 }
 
-/// A standard normal number (Box and Muller 1958).
-pub fn normal(rng: &mut impl rand::Rng) -> f32 {
-    let u: f32 = 1.0 - rng.random::<f32>();
-    let v: f32 = rng.random();
-    (-2.0 * u.ln()).sqrt() * (2.0 * std::f32::consts::PI * v).cos()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,15 +37,5 @@ mod tests {
         assert!(learning_rate(0, 100, 10, 1.0) < learning_rate(9, 100, 10, 1.0));
         assert!((learning_rate(10, 100, 10, 1.0) - 1.0).abs() < 1e-9);
         assert!((learning_rate(100, 100, 10, 1.0) - 0.1).abs() < 1e-9);
-    }
-
-    #[test]
-    fn normal_numbers_have_mean_zero_and_variance_one() {
-        let mut rng = step_rng(7, 0);
-        let draws: Vec<f32> = (0..20_000).map(|_| normal(&mut rng)).collect();
-        let mean = draws.iter().sum::<f32>() / draws.len() as f32;
-        let variance = draws.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / draws.len() as f32;
-        assert!(mean.abs() < 0.03, "mean {mean}");
-        assert!((variance - 1.0).abs() < 0.05, "variance {variance}");
     }
 }

@@ -1,0 +1,75 @@
+//! The adapter as an ONNX graph: linear from one embedding, or queries that look at regions.
+
+use anyhow::Result;
+use engine::onnx::pb::tensor_proto::DataType;
+
+use super::builder::{Attr, Builder, Dim, Storage};
+use super::transformer::{layer_norm, linear};
+use super::values;
+use crate::model::{Decoder, DecoderConfig, QueryAdapter};
+
+/// `embedding` [B,D], or `regions` [B,R,D], to `prefix` [B,P,d].
+pub fn adapter(model: &Decoder, config: &DecoderConfig) -> Result<Vec<u8>> {
+    let mut b = Builder::new("adapter");
+    match (&model.query, config.n_regions) {
+        (Some(query), Some(n_regions)) => {
+            let dims = [Dim::S("B"), Dim::N(n_regions), Dim::N(config.embed_dim)];
+            let regions = b.input("regions", DataType::Float, &dims);
+            let rows = queries(&mut b, query, &regions)?;
+            let prefix = linear(&mut b, "adapter", &model.adapter, &rows)?;
+            b.node_to("Identity", &[&prefix], &["prefix"], vec![]);
+        }
+        _ => {
+            let dims = [Dim::S("B"), Dim::N(config.embed_dim)];
+            let embedding = b.input("embedding", DataType::Float, &dims);
+            let flat = linear(&mut b, "adapter", &model.adapter, &embedding)?;
+            let shape = b.ints(&[0, config.prefix_length as i64, config.d as i64]);
+            b.node_to("Reshape", &[&flat, &shape], &["prefix"], vec![]);
+        }
+    }
+    b.output("prefix", DataType::Float, &[Dim::S("B"), Dim::N(config.prefix_length), Dim::N(config.d)]);
+    Ok(b.finish())
+}
+
+/// As `QueryAdapter::forward`; what depends on the queries alone is stored as a constant.
+fn queries(b: &mut Builder, adapter: &QueryAdapter, regions: &str) -> Result<String> {
+    let settled = adapter.settled_queries();
+    let dims = settled.dims();
+    let (p, d) = (dims[1], dims[2]);
+    let x = b.weight("queries", &dims, &values(settled)?, Storage::F32);
+    let key_value = linear(b, "cross_key_value", &adapter.cross_key_value, regions)?;
+    let query = linear(b, "cross_query", &adapter.cross_query, &x)?;
+    let (axis, start, middle, end) =
+        (b.ints(&[2]), b.ints(&[0]), b.ints(&[d as i64]), b.ints(&[2 * d as i64]));
+    let key = b.node("Slice", &[&key_value, &start, &middle, &axis], vec![]);
+    let value = b.node("Slice", &[&key_value, &middle, &end, &axis], vec![]);
+    let heads_shape = b.ints(&[0, 0, adapter.n_head as i64, (d / adapter.n_head) as i64]);
+    let heads = |b: &mut Builder, x: &str, perm: [i64; 4]| {
+        let split = b.node("Reshape", &[x, &heads_shape], vec![]);
+        b.node("Transpose", &[&split], vec![("perm", Attr::Ints(perm.to_vec()))])
+    };
+    let query = heads(b, &query, [0, 2, 1, 3]);
+    let key = heads(b, &key, [0, 2, 3, 1]);
+    let value = heads(b, &value, [0, 2, 1, 3]);
+    let scale = b.scalar(((d / adapter.n_head) as f32).sqrt().recip());
+    let query = b.node("Mul", &[&query, &scale], vec![]);
+    let logits = b.node("MatMul", &[&query, &key], vec![]);
+    let attention = b.node("Softmax", &[&logits], vec![("axis", Attr::Int(3))]);
+    let mixed = b.node("MatMul", &[&attention, &value], vec![]);
+    let mixed = b.node("Transpose", &[&mixed], vec![("perm", Attr::Ints(vec![0, 2, 1, 3]))]);
+    let flat = b.ints(&[-1, p as i64, d as i64]);
+    let mixed = b.node("Reshape", &[&mixed, &flat], vec![]);
+    let out = linear(b, "cross_out", &adapter.cross_out, &mixed)?;
+    let x = b.node("Add", &[&x, &out], vec![]);
+    let x = layer_norm(b, "norm_cross", &adapter.norm_cross, &x)?;
+    let hidden = linear(b, "mlp_in", &adapter.mlp_in, &x)?;
+    let hidden = b.node("Relu", &[&hidden], vec![]);
+    let out = linear(b, "mlp_out", &adapter.mlp_out, &hidden)?;
+    let x = b.node("Add", &[&x, &out], vec![]);
+    let mut x = layer_norm(b, "norm_mlp", &adapter.norm_mlp, &x)?;
+    for (i, layer) in adapter.project.iter().enumerate() {
+        let y = linear(b, &format!("project{i}"), layer, &x)?;
+        x = b.node("Relu", &[&y], vec![]);
+    }
+    Ok(x)
+}
