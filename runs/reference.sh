@@ -10,23 +10,35 @@ data=${1:?usage: runs/reference.sh DATA}
 train=${CAPTIOND_TRAIN:-target/release/captiond-train}
 device=${DEVICE:-flex}
 
-[ -x "$train" ] || cargo build --release -p captiond-train
+[ -x "$train" ] || cargo build --release --bins
 [ -f runs/teacher/train.f16 ] || scripts/teacher.py --data "$data" --out runs/teacher
 
 "$train" --device "$device" text --teacher runs/teacher --out runs/text \
     --n-layer 2 --batch 256 --steps 1400 --lr 2e-3 --warmup-steps 100
 "$train" --device "$device" encoder --data "$data" --teacher runs/teacher --text runs/text --out runs/encoder \
-    --n-views 3 --steps 600 --batch 512 --dropout-in 0.2 --dropout 0.5
+    --n-views 3 --steps 600 --batch 512 --d-hidden 2048 --dropout-in 0.3 --dropout 0.6
 
-# The trunk sees no sentence that the encoder saw beside a photo.
-"$train" --device "$device" decoder --preset capdec --data "$data" --text runs/text --out runs/trunk \
-    --exclude-pairs --sources flickr30k flickr8k --noise-cosine 0.45 --steps 1300 --lr 2e-3 --warmup-steps 100
+decoder() {
+    "$train" --device "$device" decoder --preset capdec --data "$data" --text runs/text "$@"
+}
+# The trunk sees no sentence that the encoder saw beside a photo, nor do the two runs that go on from it, aiming at
+# another caption of the same photo.
+decoder --out runs/trunk --exclude-pairs --sources flickr30k flickr8k --noise-cosine 0.45 \
+    --steps 1300 --lr 2e-3 --warmup-steps 100
+decoder --out runs/siblings --init runs/trunk --exclude-pairs --target sibling --sources flickr30k flickr8k coco \
+    --noise-cosine 0.7 --steps 4000 --stop-at 1500 --lr 1.5e-3 --warmup-steps 100
+decoder --out runs/cooled --init runs/siblings --exclude-pairs --target sibling --sources flickr30k flickr8k coco \
+    --noise-cosine 0.7 --steps 1000 --lr 1.2e-3 --warmup-steps 20
 
-# What ships goes on from there with every sentence, aiming at another caption of the same photo.
-"$train" --device "$device" decoder --preset capdec --data "$data" --text runs/text --out runs/decoder \
-    --init runs/trunk --target sibling --sources flickr30k flickr8k coco --noise-cosine 0.7 \
-    --steps 500 --lr 1.2e-3 --warmup-steps 30
+# What ships goes on with every Flickr sentence.
+decoder --out runs/decoder --init runs/cooled --target sibling --sources flickr30k flickr8k \
+    --noise-cosine 0.7 --steps 900 --lr 1e-3 --warmup-steps 20
 
-"$train" bundle --text runs/text --encoder runs/encoder --decoder runs/decoder --out models/lite \
-    --beam-width 3 --candidates 5 --memory 8000
-"$train" eval --bundle models/lite --data "$data"
+# The memory knows more of the world than the decoder's last sentences do. No step: this only embeds them.
+decoder --out runs/memory --init runs/cooled --sources flickr30k flickr8k coco --steps 0
+
+"$train" bundle --text runs/text --encoder runs/encoder --decoder runs/decoder --memory-from runs/memory \
+    --out models/lite --beam-width 3 --candidates 5 --memory 8000
+"$train" eval --bundle models/lite --data "$data" --gallery docs/gallery.md
+"$train" confidence --bundle models/lite --data "$data"
+"$train" vqa --bundle models/lite --data "$data" --set vsr_dev

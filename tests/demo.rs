@@ -18,8 +18,8 @@ const ACCEPTED: [(&str, &[&str]); 7] = [
     ("photographer.jpg", &["man", "guy", "person", "photographer", "camera", "picture", "tripod"]),
     ("coffee.jpg", &["coffee", "cup", "mug", "espresso", "tea", "drink", "saucer", "bowl"]),
     ("officer.jpg", &["woman", "lady", "person", "officer", "uniform", "hat", "suit"]),
-    ("rocket.jpg", &["rocket", "tower", "launch", "lights", "crane"]),
-    ("dandelion.jpg", &["dandelion", "dandelions", "flower", "flowers", "plant", "plants", "grass"]),
+    ("boats.jpg", &["boat", "boats", "ship", "sailboat", "harbor"]),
+    ("mountains.jpg", &["mountain", "mountains", "alps", "peaks"]),
 ];
 
 #[derive(Clone, Default)]

@@ -16,7 +16,7 @@ pub fn all() -> Vec<Photo> {
         photo!("photographer.jpg"),
         photo!("coffee.jpg"),
         photo!("officer.jpg"),
-        photo!("rocket.jpg"),
-        photo!("dandelion.jpg"),
+        photo!("boats.jpg"),
+        photo!("mountains.jpg"),
     ]
 }

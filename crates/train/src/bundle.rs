@@ -19,7 +19,7 @@ use crate::export::image::INPUT_SIDE;
 use crate::model::{DecoderConfig, GRID_SIDE};
 use crate::text::MAX_TOKENS;
 use crate::tokenizer::SPECIALS;
-use crate::training::step_rng;
+use crate::training::{Checkpoint, State, step_rng};
 
 const BRIDGE: &str = "bridge.safetensors";
 const MEMORY: &str = "memory.safetensors";
@@ -77,6 +77,9 @@ pub struct BundleArgs {
     /// Sentences of the text memory (DeCap, Li et al. 2023); 0 leaves it out
     #[arg(long, default_value_t = 0)]
     pub memory: usize,
+    /// Take these sentences from the corpus of another decoder run
+    #[arg(long)]
+    pub memory_from: Option<PathBuf>,
     /// Temperature of the text memory
     #[arg(long, default_value_t = 0.02)]
     pub memory_tau: f32,
@@ -183,10 +186,10 @@ pub fn captioner(
 
 pub fn run(args: &BundleArgs) -> Result<()> {
     let config: DecoderConfig = serde_json::from_slice(&read(&args.decoder, "config.json")?)?;
-    let run: serde_json::Value = serde_json::from_slice(&read(&args.decoder, "run.json")?)?;
+    let runs = lineage(&args.decoder)?;
     let files = files(args)?;
     let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
-    bundle::write(&args.out, manifest(args, &config, &run), &files)?;
+    bundle::write(&args.out, manifest(args, &config, &runs), &files)?;
     let total: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
     for (name, bytes) in &files {
         crate::report(&format!("{:>10} {name}", bytes.len()))?;
@@ -219,7 +222,7 @@ fn files(args: &BundleArgs) -> Result<Vec<(&'static str, Vec<u8>)>> {
 }
 
 /// Sizes and hashes are filled in when it is written.
-fn manifest(args: &BundleArgs, config: &DecoderConfig, run: &serde_json::Value) -> Manifest {
+fn manifest(args: &BundleArgs, config: &DecoderConfig, runs: &[State]) -> Manifest {
     let mut decoder = decoder_settings(config);
     decoder.beam_width = args.beam_width;
     if args.candidates > 1 || args.samples > 0 {
@@ -236,7 +239,7 @@ fn manifest(args: &BundleArgs, config: &DecoderConfig, run: &serde_json::Value) 
         name: args.name.clone(),
         version: args.version.clone(),
         license: LICENSE.to_owned(),
-        provenance: provenance(run),
+        provenance: provenance(runs),
         preprocess: preprocess_settings(),
         embedding: EmbeddingSettings {
             dim: config.embed_dim,
@@ -278,21 +281,50 @@ fn manifest(args: &BundleArgs, config: &DecoderConfig, run: &serde_json::Value) 
     }
 }
 
-/// What the decoder saw, from its run's arguments, without the paths of the machine it ran on.
-fn provenance(run: &serde_json::Value) -> String {
-    let of = |key: &str| run[key].to_string().replace('"', "");
+/// What the decoder saw, run after run, without the paths of the machine that it ran on.
+fn provenance(runs: &[State]) -> String {
+    let described: Vec<String> = runs
+        .iter()
+        .map(|State { step, run }| {
+            let of = |key: &str| run[key].to_string().replace('"', "").to_lowercase();
+            let noise: Vec<String> = (run["noise_cosine"].as_array().into_iter().flatten())
+                .map(|cosine| format!("{:.2}", cosine.as_f64().unwrap_or(1.0)))
+                .collect();
+            let apart =
+                if run["exclude_pairs"] == true { ", no sentence of the encoder's photos" } else { "" };
+            format!(
+                "{step} steps of {} (preset {}, target {}, noise cosine {}, sources {}{apart}, seed {})",
+                of("batch"),
+                of("preset"),
+                of("target"),
+                noise.join(" to "),
+                of("sources"),
+                of("seed")
+            )
+        })
+        .collect();
     format!(
         "image encoder: MobileNetEdgeTPU (frozen) and an attention-pooling head trained on Flickr8k, COCO and \
-         Flickr30k photos toward all-MiniLM-L6-v2; text encoder: distilled from the same; decoder: text only, preset \
-         {}, target {}, noise cosine {}, sources {}, {} steps of {}, seed {}",
-        of("preset"),
-        of("target"),
-        of("noise_cosine"),
-        of("sources"),
-        of("steps"),
-        of("batch"),
-        of("seed")
+         Flickr30k photos toward all-MiniLM-L6-v2; text encoder: distilled from the same; decoder: text only, {}",
+        described.join(", then ")
     )
+}
+
+/// Longest chain of runs that go on from one another.
+const RUNS_MAX: usize = 16;
+
+/// The run in `dir` and those that it went on from, the first one first.
+fn lineage(dir: &Path) -> Result<Vec<State>> {
+    let mut runs = Vec::new();
+    let mut next = Some(dir.to_owned());
+    while let Some(dir) = next {
+        ensure!(runs.len() < RUNS_MAX, "{}: more than {RUNS_MAX} runs go on from one another", dir.display());
+        let state = Checkpoint::state(&dir)?;
+        next = state.run["init"].as_str().map(PathBuf::from);
+        runs.push(state);
+    }
+    runs.reverse();
+    Ok(runs)
 }
 
 fn means_file(image: &[f32], text: &[f32]) -> Result<Vec<u8>> {
@@ -307,7 +339,8 @@ fn means_file(image: &[f32], text: &[f32]) -> Result<Vec<u8>> {
 
 /// Random sentences of the decoder's corpus: their embeddings as int8 rows, and nothing of their words.
 fn memory_file(args: &BundleArgs) -> Result<Vec<u8>> {
-    let rows = crate::embed::read_cache(&args.decoder.join("embeddings.f16"))?;
+    let rows =
+        crate::embed::read_cache(&args.memory_from.as_ref().unwrap_or(&args.decoder).join("embeddings.f16"))?;
     ensure!(args.memory <= rows.len(), "--memory {}: the corpus has {} sentences", args.memory, rows.len());
     let mut codes = Vec::with_capacity(args.memory * rows.dim);
     let mut scales = Vec::with_capacity(args.memory * 4);

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{Device, Int, Tensor};
 use caption::normal;
@@ -17,6 +18,13 @@ use crate::training::step_rng;
 
 /// Largest difference between an f32 network and its graph, whose weights are stored as int8.
 const INT8_TOLERANCE: f32 = 0.05;
+
+/// The random numbers of a backend are one stream a process: a test that draws from it, if only to make a network,
+/// does so alone, or the reproducible runs would not be.
+fn alone() -> MutexGuard<'static, ()> {
+    static RANDOM: Mutex<()> = Mutex::new(());
+    RANDOM.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 #[derive(Parser)]
 struct Args<T: clap::Args> {
@@ -47,6 +55,7 @@ fn assert_close(graph: &[f32], network: &[f32], tolerance: f32) {
 
 #[test]
 fn text_encoder_graph_equals_the_network() {
+    let _alone = alone();
     let device = Device::flex();
     let config = TextEncoderConfig {
         vocab_size: 50,
@@ -140,11 +149,13 @@ fn assert_graphs_equal_the_network(n_regions: Option<usize>) {
 
 #[test]
 fn adapter_and_decoder_graph_with_cache_equal_the_network_without() {
+    let _alone = alone();
     assert_graphs_equal_the_network(None);
 }
 
 #[test]
 fn queries_over_regions_equal_the_network() {
+    let _alone = alone();
     assert_graphs_equal_the_network(Some(5));
 }
 
@@ -165,6 +176,7 @@ fn toy_backbone() -> Vec<u8> {
 
 #[test]
 fn image_encoder_graph_equals_backbone_and_head() {
+    let _alone = alone();
     let device = Device::flex();
     let config = ImageHeadConfig {
         d_expand: 64,
@@ -269,6 +281,7 @@ fn decoder_args(dir: &Path, out: &str, more: &[&str]) -> DecoderArgs {
 
 #[test]
 fn a_stopped_and_resumed_run_ends_where_an_uninterrupted_one_does() {
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let device = Device::flex().autodiff();
     toy_data(dir.path());
@@ -283,6 +296,7 @@ fn a_stopped_and_resumed_run_ends_where_an_uninterrupted_one_does() {
 
 #[test]
 fn a_corpus_without_usable_sentences_is_refused_by_name() {
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let device = Device::flex().autodiff();
     toy_data(dir.path());
@@ -295,6 +309,7 @@ fn a_corpus_without_usable_sentences_is_refused_by_name() {
 
 #[test]
 fn a_checkpoint_of_other_arguments_is_refused() {
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let device = Device::flex().autodiff();
     toy_data(dir.path());

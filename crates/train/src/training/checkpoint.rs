@@ -11,10 +11,10 @@ use super::Optimizer;
 
 /// Where a run stands; everything else follows from its arguments and seed.
 #[derive(Debug, Serialize, Deserialize)]
-struct State {
-    step: usize,
+pub struct State {
+    pub step: usize,
     /// The run's arguments as JSON: a checkpoint of other arguments is refused.
-    run: serde_json::Value,
+    pub run: serde_json::Value,
 }
 
 /// The checkpoint folder of one run. The complete old checkpoint stays until the new one is complete.
@@ -52,6 +52,13 @@ impl Checkpoint {
             Ok(())
         };
         write().with_context(|| format!("write checkpoint {} (the last one is intact)", self.dir.display()))
+    }
+
+    /// Where the run in `out` stands.
+    pub fn state(out: &Path) -> Result<State> {
+        let path = out.join("checkpoint/state.json");
+        let json = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        serde_json::from_slice(&json).with_context(|| format!("parse {}", path.display()))
     }
 
     /// The model alone of the run in `out`, whatever its arguments were.

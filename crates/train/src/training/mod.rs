@@ -4,7 +4,7 @@ mod checkpoint;
 mod optimizer;
 mod progress;
 
-pub use checkpoint::{Checkpoint, write_atomically};
+pub use checkpoint::{Checkpoint, State, write_atomically};
 pub use optimizer::{Optimizer, OptimizerConfig};
 pub use progress::Progress;
 
