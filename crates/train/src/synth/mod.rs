@@ -60,8 +60,6 @@ struct Order {
 
 pub fn run(args: &SynthArgs) -> Result<()> {
     ensure!(args.n > 0, "--n 0: at least one pair is needed");
-    let images = args.out.join("images");
-    std::fs::create_dir_all(&images).with_context(|| format!("create {}", images.display()))?;
     let bank = Bank::open(&args.out.join("detections.json"), &args.data)?;
     let (n_there, n_made) = fill(args, &bank)?;
     crate::report(&format!("{}: {n_made} pairs made, {n_there} were there", args.out.display()))
@@ -69,6 +67,8 @@ pub fn run(args: &SynthArgs) -> Result<()> {
 
 /// Makes the pairs that are missing; returns how many were there and how many were made.
 fn fill(args: &SynthArgs, bank: &Bank) -> Result<(usize, usize)> {
+    let images = args.out.join("images");
+    std::fs::create_dir_all(&images).with_context(|| format!("create {}", images.display()))?;
     let orders = orders(args, bank)?;
     let path = args.out.join("pairs.jsonl");
     let (n_there, n_bytes) = there(args, &orders)?;
@@ -88,7 +88,7 @@ fn fill(args: &SynthArgs, bank: &Bank) -> Result<(usize, usize)> {
         let make = |(idx, order): &(usize, &Order)| {
             let layout = layout::draw(bank, &order.wanted, order.scene, &mut step_rng(args.seed, *idx));
             let jpeg = collage::jpeg(&layout, &args.data.join("images"))?;
-            write_atomically(&args.out.join("images").join(image_name(*idx)), &jpeg)
+            write_atomically(&images.join(image_name(*idx)), &jpeg)
         };
         chunk.par_iter().try_for_each(make)?;
         // A line stands for an image that is complete.
