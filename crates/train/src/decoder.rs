@@ -97,7 +97,7 @@ pub struct DecoderArgs {
 }
 
 /// Longest sentence in words that a decoder learns to write.
-const WORDS_MAX: usize = 25;
+pub const WORDS_MAX: usize = 25;
 /// Room for prefix, `bos`, a question and its answer.
 const MAX_POSITIONS: usize = 96;
 /// Steps between checkpoints, and between sample captions.

@@ -4,13 +4,16 @@ mod bundle;
 mod confidence;
 mod data;
 mod decoder;
+mod detector;
 mod embed;
 mod encoder;
 mod eval;
 mod export;
 mod features;
 mod model;
+mod rect;
 mod retrieval;
+mod synth;
 mod text;
 mod tokenizer;
 mod training;
@@ -44,6 +47,8 @@ enum Command {
     Encoder(encoder::EncoderArgs),
     /// Train a caption decoder from sentences alone
     Decoder(decoder::DecoderArgs),
+    /// Make synthetic image-text pairs from captions and photos without captions
+    Synth(synth::SynthArgs),
     /// Assemble a bundle from the folders of the runs
     Bundle(bundle::BundleArgs),
     /// Measure a bundle's captions and retrieval
@@ -61,6 +66,7 @@ fn main() -> Result<()> {
         Command::Text(args) => text::run(args, &device()?),
         Command::Encoder(args) => encoder::run(args, &device()?),
         Command::Decoder(args) => decoder::run(args, &device()?),
+        Command::Synth(args) => synth::run(args),
         Command::Bundle(args) => bundle::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Vqa(args) => vqa::run(args),
