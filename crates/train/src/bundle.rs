@@ -11,11 +11,11 @@ use caption::bundle::{
 };
 use caption::{Captioner, Tokenizer};
 
-use engine::EngineOptions;
 use rand::seq::index;
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::export::image::INPUT_SIDE;
+use crate::graph;
 use crate::model::{DecoderConfig, GRID_SIDE};
 use crate::text::MAX_TOKENS;
 use crate::tokenizer::SPECIALS;
@@ -171,14 +171,9 @@ pub fn captioner(
     bpe: &tokenizers::Tokenizer,
     config: &DecoderConfig,
 ) -> Result<Captioner> {
-    let engine = engine::open("tract")?;
-    let load = |label: &str, onnx: &[u8]| -> Result<_> {
-        let signature = engine::onnx::signature_of(onnx)?;
-        Ok(engine.load(label, onnx, &signature, &EngineOptions::default())?)
-    };
     Ok(Captioner::new(
-        load("adapter", adapter)?,
-        load("decoder", decoder)?,
+        graph::load("adapter", adapter)?,
+        graph::load("decoder", decoder)?,
         Arc::new(tokenizer(bpe)?),
         &decoder_settings(config),
     )?)

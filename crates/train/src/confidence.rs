@@ -3,7 +3,7 @@
 //! Prints the limits that the training photos suggest, and how the limits of a bundle do on the dev photos and on
 //! spoiled copies of them: black, covered, blurred, noise.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use caption::bundle::PreprocessSettings;
@@ -13,7 +13,7 @@ use image::{Rgb, RgbImage};
 use rand::Rng;
 use rayon::prelude::*;
 
-use crate::data::{self, Pair};
+use crate::data::{self, Pair, read_photo};
 use crate::training::step_rng;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -121,7 +121,7 @@ fn qualities(
     spoiled: Option<Spoiled>,
 ) -> Result<Vec<Quality>> {
     let of = |(idx, pair): (usize, &Pair)| -> Result<Quality> {
-        let photo = read(&args.data.join("images").join(&pair.image))?;
+        let photo = read_photo(&args.data.join("images").join(&pair.image))?;
         let picture = match spoiled {
             None => photo,
             Some(spoiled) => spoiled.apply(&photo, &mut step_rng(args.seed, idx)),
@@ -129,10 +129,6 @@ fn qualities(
         Ok(Quality::of(&preprocess(&picture, settings), settings))
     };
     pairs.par_iter().enumerate().map(of).collect()
-}
-
-fn read(path: &Path) -> Result<RgbImage> {
-    Ok(image::open(path).with_context(|| format!("read {}", path.display()))?.into_rgb8())
 }
 
 fn report_limits(train: &[Quality]) -> Result<()> {

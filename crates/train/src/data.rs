@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use image::RgbImage;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +49,19 @@ pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
         }
     }
     Ok(rows)
+}
+
+/// Reads a photo file.
+///
+/// # Errors
+/// When it is absent or no photo.
+pub fn read_photo(path: &Path) -> Result<RgbImage> {
+    Ok(image::open(path).with_context(|| format!("read photo {}", path.display()))?.into_rgb8())
+}
+
+/// The numbers of little-endian f16 bytes.
+pub fn halves(bytes: &[u8]) -> impl Iterator<Item = half::f16> {
+    bytes.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]))
 }
 
 /// The pairs of one split (`train` or `dev`).
@@ -143,8 +157,7 @@ impl Teacher {
             bytes.len(),
             texts.len()
         );
-        let embeddings =
-            bytes.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect();
+        let embeddings = halves(&bytes).map(half::f16::to_f32).collect();
         Ok(Teacher { texts, embeddings, dim })
     }
 

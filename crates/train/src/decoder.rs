@@ -105,6 +105,11 @@ const SAVE_STEPS: usize = 500;
 const SAMPLE_STEPS: usize = 1000;
 
 impl DecoderArgs {
+    /// Rows of the adapter with queries; none for a linear one.
+    fn n_regions(&self) -> Option<usize> {
+        (self.preset == Preset::Maccap).then_some(self.regions)
+    }
+
     fn noise(&self) -> Noise {
         match self.preset {
             Preset::Text => Noise::NONE,
@@ -156,7 +161,6 @@ pub fn run(args: &DecoderArgs, device: &Device) -> Result<()> {
     let bpe = &tower.bpe;
     let config = config(args, bpe.get_vocab_size(true), corpus.embeddings.dim);
     write_atomically(&args.out.join("config.json"), &serde_json::to_vec_pretty(&config)?)?;
-    write_atomically(&args.out.join("run.json"), &serde_json::to_vec_pretty(args)?)?;
     write_atomically(&args.out.join("text_mean.json"), &serde_json::to_vec(&corpus.embeddings.mean())?)?;
 
     device.seed(args.seed);
@@ -208,7 +212,7 @@ fn config(args: &DecoderArgs, vocab_size: usize, embed_dim: usize) -> DecoderCon
         d_mlp: args.d_mlp,
         embed_dim,
         prefix_length: args.prefix_length,
-        n_regions: (args.preset == Preset::Maccap).then_some(args.regions),
+        n_regions: args.n_regions(),
         max_positions: MAX_POSITIONS,
         dropout: args.dropout,
     }
@@ -230,7 +234,7 @@ fn draw(args: &DecoderArgs, corpus: &Corpus, batches: &Batches, step: usize) -> 
     let mut rng = step_rng(args.seed, step);
     let noise = args.noise();
     let rows = batches.sample(&mut rng);
-    let n_copies = if args.preset == Preset::Maccap { args.regions } else { 1 };
+    let n_copies = args.n_regions().unwrap_or(1);
     let mut inputs = Vec::with_capacity(rows.len() * n_copies * corpus.embeddings.dim);
     for row in &rows {
         let (first, last) = corpus.group[*row];

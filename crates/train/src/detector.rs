@@ -5,10 +5,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use engine::{EngineOptions, Graph, TensorView};
+use engine::{Graph, TensorView};
 use image::RgbImage;
 use image::imageops::{FilterType, resize};
 
+use crate::graph;
 use crate::rect::Rect;
 
 /// Side of the detector's square input, in pixels.
@@ -48,9 +49,8 @@ impl Detector {
     /// # Errors
     /// When the engine cannot run it.
     pub fn load(onnx: &[u8], n_classes: usize) -> Result<Detector> {
-        let signature = engine::onnx::signature_of(onnx).context("read the detector's ports")?;
-        let input = signature.inputs.first().context("the detector has no input")?.name.clone();
-        let graph = engine::open("tract")?.load("detector", onnx, &signature, &EngineOptions::default())?;
+        let graph = graph::load("detector", onnx)?;
+        let input = graph.signature().inputs.first().context("the detector has no input")?.name.clone();
         Ok(Detector { graph, input, n_classes })
     }
 

@@ -7,10 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use engine::EngineOptions;
 use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
 
+use crate::data::halves;
+use crate::graph;
 use crate::text::{self, EMBED_DIM};
 use crate::training::{Progress, write_atomically};
 use crate::workers::Workers;
@@ -35,9 +36,7 @@ impl TextTower {
 
     /// The daemon's text encoder, loaded anew.
     fn encoder(&self) -> Result<caption::TextEncoder> {
-        let signature = engine::onnx::signature_of(&self.onnx)?;
-        let options = EngineOptions::default();
-        let graph = engine::open("tract")?.load("text_encoder", &self.onnx, &signature, &options)?;
+        let graph = graph::load("text_encoder", &self.onnx)?;
         Ok(caption::TextEncoder::new(graph, Arc::new(crate::bundle::tokenizer(&self.bpe)?))?)
     }
 }
@@ -99,7 +98,7 @@ pub fn read_cache(cache: &Path) -> Result<Embeddings> {
 fn parse(bytes: &[u8]) -> Option<Embeddings> {
     let (head, rows) = bytes.split_at_checked(36)?;
     let dim = u32::from_le_bytes(head[32..].try_into().ok()?) as usize;
-    let data = rows.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]])).collect();
+    let data = halves(rows).collect();
     (dim > 0 && rows.len() % (2 * dim) == 0).then_some(Embeddings { dim, data })
 }
 

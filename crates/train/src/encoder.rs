@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use burn::module::Module;
-use burn::tensor::activation::log_softmax;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 use rand::Rng;
 use serde::Serialize;
 
@@ -21,7 +20,9 @@ use crate::features::{GRID_LEN, Grids, N_CELLS};
 use crate::model::{GRID_CHANNELS, ImageHead, ImageHeadConfig, normalize};
 use crate::retrieval::Retrieval;
 use crate::text::{self, EMBED_DIM};
-use crate::training::{Checkpoint, Optimizer, OptimizerConfig, Progress, learning_rate, step_rng};
+use crate::training::{
+    Checkpoint, Optimizer, OptimizerConfig, Progress, learning_rate, own_column_loss, step_rng,
+};
 
 /// Arguments that shape the result.
 #[derive(Clone, Debug, Serialize, clap::Args)]
@@ -148,7 +149,7 @@ pub fn run(args: &EncoderArgs, device: &Device) -> Result<()> {
         device.seed(args.seed.wrapping_add(step as u64));
         let batch = draw(args, &train, &usable, step, device);
         let embedding = model.forward(batch.grids);
-        let loss = contrast(embedding.clone(), batch.captions, args.tau, device)
+        let loss = contrast(embedding.clone(), batch.captions, args.tau)
             + (embedding * batch.means).sum_dim(1).mean().neg().add_scalar(1.0);
         let value = f64::from(loss.clone().into_scalar::<f32>());
         let lr = learning_rate(step, args.steps, args.warmup_steps, args.lr);
@@ -193,13 +194,9 @@ fn draw(args: &EncoderArgs, train: &Split, usable: &[usize], step: usize, device
 }
 
 /// Symmetric InfoNCE (CLIP, Radford et al. 2021).
-fn contrast(images: Tensor<2>, texts: Tensor<2>, tau: f64, device: &Device) -> Tensor<1> {
-    let b = images.dims()[0];
+fn contrast(images: Tensor<2>, texts: Tensor<2>, tau: f64) -> Tensor<1> {
     let logits = images.matmul(texts.transpose()).mul_scalar(1.0 / tau);
-    let diagonal = Tensor::<1, Int>::arange(0..b as i64, device).reshape([b, 1]);
-    let by_image = log_softmax(logits.clone(), 1).gather(1, diagonal.clone()).mean().neg();
-    let by_text = log_softmax(logits.transpose(), 1).gather(1, diagonal).mean().neg();
-    (by_image + by_text).mul_scalar(0.5)
+    (own_column_loss(logits.clone()) + own_column_loss(logits.transpose())).mul_scalar(0.5)
 }
 
 /// Grids (B, 49, 192) of the whole view of a range of photos.

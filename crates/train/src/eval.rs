@@ -3,12 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use caption::{Bundle, Models};
-use engine::EngineOptions;
 use metrics::{Bootstrap, CiderD, Example, Report};
 
-use crate::data::{self, Pair, tidy};
+use crate::data::{self, Pair, read_photo, tidy};
+use crate::graph;
 use crate::retrieval::Retrieval;
 use crate::training::{Progress, step_rng, write_atomically};
 use crate::workers::Workers;
@@ -58,8 +58,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     pairs.truncate(args.limit.unwrap_or(usize::MAX));
     ensure!(!pairs.is_empty(), "no photo of the split {} comes from {}", args.split, args.source);
     let bundle = Bundle::open(&args.bundle)?;
-    let engine = engine::open("tract")?;
-    let models = Workers::new(|| Ok(Models::load(&bundle, &*engine, &EngineOptions::default())?))?;
+    let models = Workers::new(|| graph::models(&bundle))?;
     let seen = look(&models, &args.data.join("images"), &pairs)?;
     if let Some(path) = &args.captions {
         write_captions(path, &pairs, &seen)?;
@@ -68,14 +67,11 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     crate::report(&format!("{} on {} {} ({} photos)", bundle.id(), args.source, args.split, pairs.len()))?;
     crate::report(&retrieval.to_string())?;
 
-    let with = |captions: &dyn Fn(usize) -> String| -> Vec<Example> {
-        let example = |(idx, pair): (usize, &Pair)| Example {
-            candidate: captions(idx),
-            references: pair.captions.clone(),
-        };
-        pairs.iter().enumerate().map(example).collect()
+    let example = |(pair, seen): (&Pair, &Seen)| Example {
+        candidate: seen.caption.clone(),
+        references: pair.captions.clone(),
     };
-    let examples = with(&|idx| seen[idx].caption.clone());
+    let examples: Vec<Example> = pairs.iter().zip(&seen).map(example).collect();
     let train: Vec<String> =
         data::pairs(&args.data, "train")?.into_iter().flat_map(|pair| pair.captions).collect();
     let floors = metrics::floors(&examples, &train, args.seed)?;
@@ -98,8 +94,7 @@ fn look(models: &Workers<Models>, images: &Path, pairs: &[Pair]) -> Result<Vec<S
     let mut seen = Vec::with_capacity(pairs.len());
     for chunk in pairs.chunks(CHUNK) {
         seen.extend(models.map(chunk, |models, pair| {
-            let path = images.join(&pair.image);
-            let photo = image::open(&path).with_context(|| format!("read {}", path.display()))?.into_rgb8();
+            let photo = read_photo(&images.join(&pair.image))?;
             let view = models.encode(&models.preprocess(&photo))?;
             let caption = models.caption(&view)?;
             Ok(Seen { embedding: view.embedding, caption: caption.text, score: caption.score })

@@ -8,12 +8,14 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use engine::{EngineOptions, Graph};
+use engine::Graph;
 use image::RgbImage;
 use image::imageops::{crop_imm, flip_horizontal};
 use rand::Rng;
 
+use crate::data::{halves, read_photo};
 use crate::export::image::backbone_grid;
+use crate::graph;
 use crate::model::{GRID_CHANNELS, GRID_SIDE};
 use crate::training::step_rng;
 use crate::workers::Workers;
@@ -53,7 +55,7 @@ impl Grids {
             bytes.len(),
             photos.len()
         );
-        let data = bytes.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]])).collect();
+        let data = halves(&bytes).collect();
         Ok(Grids { data, n_views })
     }
 }
@@ -61,10 +63,7 @@ impl Grids {
 fn compute(cache: &Path, photos: &[PathBuf], n_views: usize, backbone: &Path) -> Result<()> {
     let onnx = std::fs::read(backbone).with_context(|| format!("read {}", backbone.display()))?;
     let onnx = backbone_grid(&onnx)?;
-    let engine = engine::open("tract")?;
-    let signature = engine::onnx::signature_of(&onnx)?;
-    let graphs =
-        Workers::new(|| Ok(engine.load("backbone", &onnx, &signature, &EngineOptions::default())?))?;
+    let graphs = Workers::new(|| graph::load("backbone", &onnx))?;
     let partial = cache.with_extension("partial");
     let mut file =
         BufWriter::new(File::create(&partial).with_context(|| format!("create {}", partial.display()))?);
@@ -72,8 +71,7 @@ fn compute(cache: &Path, photos: &[PathBuf], n_views: usize, backbone: &Path) ->
     let photos: Vec<(usize, &PathBuf)> = photos.iter().enumerate().collect();
     for chunk in photos.chunks(CHUNK) {
         let rows = graphs.map(chunk, |graph, (idx, photo)| {
-            let image =
-                image::open(photo).with_context(|| format!("read photo {}", photo.display()))?.into_rgb8();
+            let image = read_photo(photo)?;
             let mut bytes = Vec::with_capacity(n_views * GRID_LEN * 2);
             for view in 0..n_views {
                 bytes.extend(grid(&mut **graph, &view_of(&image, view, *idx))?);

@@ -10,6 +10,7 @@ mod encoder;
 mod eval;
 mod export;
 mod features;
+mod graph;
 mod model;
 mod rect;
 mod retrieval;

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use burn::tensor::{Device, Int, Tensor};
 use caption::normal;
 use clap::Parser;
-use engine::{EngineOptions, Graph, TensorView};
+use engine::{Graph, TensorView};
 
 use crate::decoder::{self, DecoderArgs};
 use crate::export;
@@ -37,8 +37,7 @@ fn parse<T: clap::Args>(args: &[&str]) -> T {
 }
 
 fn load(onnx: &[u8]) -> Box<dyn Graph> {
-    let signature = engine::onnx::signature_of(onnx).unwrap();
-    engine::open("tract").unwrap().load("test", onnx, &signature, &EngineOptions::default()).unwrap()
+    crate::graph::load("test", onnx).unwrap()
 }
 
 fn random(n: usize, seed: u64) -> Vec<f32> {

@@ -6,7 +6,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor};
 use rand::Rng;
 use serde::Serialize;
@@ -15,7 +14,9 @@ use tokenizers::Tokenizer;
 use crate::data::Teacher;
 use crate::model::{TextEncoder, TextEncoderConfig, normalize};
 use crate::tokenizer::{self, BOS, EOS};
-use crate::training::{Checkpoint, Optimizer, OptimizerConfig, Progress, learning_rate, step_rng};
+use crate::training::{
+    Checkpoint, Optimizer, OptimizerConfig, Progress, learning_rate, own_column_loss, step_rng,
+};
 
 /// Arguments that shape the result.
 #[derive(Clone, Debug, Serialize, clap::Args)]
@@ -91,7 +92,7 @@ pub fn run(args: &TextArgs, device: &Device) -> Result<()> {
         let targets: Vec<f32> = rows.iter().flat_map(|row| teacher.row(*row)).copied().collect();
         let targets = Tensor::<1>::from_data(targets.as_slice(), device).reshape([rows.len(), EMBED_DIM]);
         let n_tokens = ids.dims()[0] * ids.dims()[1];
-        let loss = loss(normalize(model.forward(ids)), targets, device);
+        let loss = loss(normalize(model.forward(ids)), targets);
         let value = f64::from(loss.clone().into_scalar::<f32>());
         let lr = learning_rate(step, args.steps, args.warmup_steps, args.lr);
         model = optimizer.step(model, loss, lr);
@@ -104,13 +105,10 @@ pub fn run(args: &TextArgs, device: &Device) -> Result<()> {
 }
 
 /// Student rows against all teacher rows of the batch.
-fn loss(student: Tensor<2>, teacher: Tensor<2>, device: &Device) -> Tensor<1> {
-    let b = student.dims()[0];
+fn loss(student: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
     let cosine = (student.clone() * teacher.clone()).sum_dim(1).mean();
     let logits = student.matmul(teacher.transpose()).mul_scalar(1.0 / TAU);
-    let diagonal = Tensor::<1, Int>::arange(0..b as i64, device).reshape([b, 1]);
-    let contrast = log_softmax(logits, 1).gather(1, diagonal).mean().neg();
-    cosine.neg().add_scalar(1.0).mul_scalar(4.0) + contrast.mul_scalar(0.25)
+    cosine.neg().add_scalar(1.0).mul_scalar(4.0) + own_column_loss(logits).mul_scalar(0.25)
 }
 
 /// `bos`, tokens, `eos` of every sentence.

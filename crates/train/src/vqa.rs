@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
-use caption::{Bundle, Models, Question, Verdict};
+use anyhow::{Result, ensure};
+use caption::{Bundle, Question, Verdict};
 use serde::Deserialize;
 
-use crate::data::read_jsonl;
+use crate::data::{read_jsonl, read_photo};
+use crate::graph;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct VqaArgs {
@@ -61,8 +62,7 @@ pub fn run(args: &VqaArgs) -> Result<()> {
     let choices: Vec<String> =
         if args.set.starts_with("vsr") { vec!["yes".to_owned(), "no".to_owned()] } else { Vec::new() };
     let bundle = Bundle::open(&args.bundle)?;
-    let engine = engine::open("tract")?;
-    let mut models = Models::load(&bundle, &*engine, &engine::EngineOptions::default())?;
+    let mut models = graph::models(&bundle)?;
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let (mut hits, mut unsure) = (0, 0);
     for row in &rows {
@@ -70,8 +70,7 @@ pub fn run(args: &VqaArgs) -> Result<()> {
             row.answers.iter().max_by(|a, b| a.1.total_cmp(b.1)).map_or("", |(answer, _)| answer.as_str());
         *counts.entry(best).or_default() += 1;
         let Some(image) = &row.image else { continue };
-        let photo = args.data.join("images").join(image);
-        let photo = image::open(&photo).with_context(|| format!("read {}", photo.display()))?.into_rgb8();
+        let photo = read_photo(&args.data.join("images").join(image))?;
         let view = models.encode(&models.preprocess(&photo))?;
         let question = Question { text: row.question.clone(), choices: choices.clone() };
         let answer = models.answer(&view, &question)?;

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use engine::onnx::pb::tensor_proto::DataType;
 
-use super::builder::{Attr, Builder, Dim, Storage};
-use super::transformer::{layer_norm, linear};
+use super::builder::{Builder, Dim, Storage};
+use super::transformer::{attention, heads, layer_norm, linear};
 use super::values;
 use crate::model::{Decoder, DecoderConfig, QueryAdapter};
 
@@ -35,7 +35,7 @@ pub fn adapter(model: &Decoder, config: &DecoderConfig) -> Result<Vec<u8>> {
 fn queries(b: &mut Builder, adapter: &QueryAdapter, regions: &str) -> Result<String> {
     let settled = adapter.settled_queries();
     let dims = settled.dims();
-    let (p, d) = (dims[1], dims[2]);
+    let d = dims[2];
     let x = b.weight("queries", &dims, &values(settled)?, Storage::F32);
     let key_value = linear(b, "cross_key_value", &adapter.cross_key_value, regions)?;
     let query = linear(b, "cross_query", &adapter.cross_query, &x)?;
@@ -44,21 +44,10 @@ fn queries(b: &mut Builder, adapter: &QueryAdapter, regions: &str) -> Result<Str
     let key = b.node("Slice", &[&key_value, &start, &middle, &axis], vec![]);
     let value = b.node("Slice", &[&key_value, &middle, &end, &axis], vec![]);
     let heads_shape = b.ints(&[0, 0, adapter.n_head as i64, (d / adapter.n_head) as i64]);
-    let heads = |b: &mut Builder, x: &str, perm: [i64; 4]| {
-        let split = b.node("Reshape", &[x, &heads_shape], vec![]);
-        b.node("Transpose", &[&split], vec![("perm", Attr::Ints(perm.to_vec()))])
-    };
-    let query = heads(b, &query, [0, 2, 1, 3]);
-    let key = heads(b, &key, [0, 2, 3, 1]);
-    let value = heads(b, &value, [0, 2, 1, 3]);
-    let scale = b.scalar(((d / adapter.n_head) as f32).sqrt().recip());
-    let query = b.node("Mul", &[&query, &scale], vec![]);
-    let logits = b.node("MatMul", &[&query, &key], vec![]);
-    let attention = b.node("Softmax", &[&logits], vec![("axis", Attr::Int(3))]);
-    let mixed = b.node("MatMul", &[&attention, &value], vec![]);
-    let mixed = b.node("Transpose", &[&mixed], vec![("perm", Attr::Ints(vec![0, 2, 1, 3]))]);
-    let flat = b.ints(&[-1, p as i64, d as i64]);
-    let mixed = b.node("Reshape", &[&mixed, &flat], vec![]);
+    let query = heads(b, &query, &heads_shape);
+    let key = heads(b, &key, &heads_shape);
+    let value = heads(b, &value, &heads_shape);
+    let mixed = attention(b, [&query, &key, &value], [adapter.n_head, d / adapter.n_head], None);
     let out = linear(b, "cross_out", &adapter.cross_out, &mixed)?;
     let x = b.node("Add", &[&x, &out], vec![]);
     let x = layer_norm(b, "norm_cross", &adapter.norm_cross, &x)?;

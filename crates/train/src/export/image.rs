@@ -1,14 +1,13 @@
 //! The image encoder as an ONNX graph: the frozen backbone followed by the trained head.
 
 use anyhow::{Context, Result};
-use burn::nn::Linear;
 use engine::onnx::pb;
 use prost::Message;
 
 use pb::tensor_proto::DataType;
 
 use super::builder::{Attr, Builder, Dim, Storage};
-use super::transformer::normalize;
+use super::transformer::{Weights, linear, normalize, stored_linear};
 use super::values;
 use crate::model::{GRID_CHANNELS, GRID_SIDE, ImageHead, SCORE_SCALE};
 
@@ -41,10 +40,7 @@ pub fn backbone_expansion(onnx: &[u8]) -> Result<(Vec<f32>, Vec<f32>)> {
             .iter()
             .find(|t| t.name == name)
             .with_context(|| format!("backbone has no initializer {name}"))?;
-        if tensor.raw_data.is_empty() {
-            return Ok(tensor.float_data.clone());
-        }
-        Ok(tensor.raw_data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        Ok(floats(tensor))
     };
     let (weight, bias) = (read(BACKBONE_EXPAND[0])?, read(BACKBONE_EXPAND[1])?);
     let n_out = bias.len();
@@ -65,18 +61,13 @@ pub fn image_encoder(backbone: &[u8], head: &ImageHead, n_pool: usize) -> Result
     b.input("pixels", DataType::Float, &image_dims());
     for tensor in &stored {
         let dims: Vec<usize> = tensor.dims.iter().map(|d| *d as usize).collect();
-        let floats: Vec<f32> = if tensor.raw_data.is_empty() {
-            tensor.float_data.clone()
-        } else {
-            tensor.raw_data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-        };
         let storage = match dims[..] {
             // A depthwise kernel has nine weights a channel: rounding them to int8 costs much and saves nothing.
             [_, 1, _, _] => Storage::F16,
             [_, _, _, _] => Storage::Int8 { axis: 0 },
             _ => Storage::F32,
         };
-        b.weight(&tensor.name, &dims, &floats, storage);
+        b.weight(&tensor.name, &dims, &floats(tensor), storage);
     }
     b.append(nodes);
     let (n, c) = ((GRID_SIDE * GRID_SIDE) as i64, GRID_CHANNELS as i64);
@@ -87,7 +78,7 @@ pub fn image_encoder(backbone: &[u8], head: &ImageHead, n_pool: usize) -> Result
     let cells = b.node("Relu", &[&cells], vec![]);
     let mut score = Weights::of(&head.score)?;
     score.weight.iter_mut().chain(&mut score.bias).for_each(|x| *x *= SCORE_SCALE as f32);
-    let scores = stored_linear(&mut b, "score", &score, &cells)?;
+    let scores = stored_linear(&mut b, "score", &score, &cells);
     let weights = b.node("Softmax", &[&scores], vec![("axis", Attr::Int(1))]); // (1, 49, heads)
     let d_expand = head.expand.weight.dims()[1];
     let split = b.ints(&[0, n, n_pool as i64, (d_expand / n_pool) as i64]);
@@ -122,23 +113,9 @@ pub fn image_encoder(backbone: &[u8], head: &ImageHead, n_pool: usize) -> Result
 
 /// The head's projection of every row.
 fn project(b: &mut Builder, head: &ImageHead, cells: &str) -> Result<String> {
-    let hidden = stored_linear(b, "hidden", &standardised(head)?, cells)?;
+    let hidden = stored_linear(b, "hidden", &standardised(head)?, cells);
     let hidden = b.node("Relu", &[&hidden], vec![]);
     linear(b, "out", &head.out, &hidden)
-}
-
-/// Weight (in, out) and bias of a linear layer.
-struct Weights {
-    dims: [usize; 2],
-    weight: Vec<f32>,
-    bias: Vec<f32>,
-}
-
-impl Weights {
-    fn of(linear: &Linear) -> Result<Weights> {
-        let bias = linear.bias.as_ref().map(|bias| values(bias.val())).transpose()?.unwrap_or_default();
-        Ok(Weights { dims: linear.weight.dims(), weight: values(linear.weight.val())?, bias })
-    }
 }
 
 /// The hidden layer with the standardisation of its input folded in: ((x - m) s) W + b = x (s W) + (b - (m s) W).
@@ -155,16 +132,12 @@ fn standardised(head: &ImageHead) -> Result<Weights> {
     Ok(folded)
 }
 
-fn linear(b: &mut Builder, name: &str, linear: &Linear, x: &str) -> Result<String> {
-    stored_linear(b, name, &Weights::of(linear)?, x)
-}
-
-/// Stored as int8 with one scale an output.
-fn stored_linear(b: &mut Builder, name: &str, stored: &Weights, x: &str) -> Result<String> {
-    let weight = b.weight(&format!("{name}_weight"), &stored.dims, &stored.weight, Storage::Int8 { axis: 1 });
-    let bias = b.weight(&format!("{name}_bias"), &[stored.bias.len()], &stored.bias, Storage::F32);
-    let y = b.node("MatMul", &[x, &weight], vec![]);
-    Ok(b.node("Add", &[&y, &bias], vec![]))
+/// The elements of an f32 tensor, however it stores them.
+fn floats(tensor: &pb::TensorProto) -> Vec<f32> {
+    if tensor.raw_data.is_empty() {
+        return tensor.float_data.clone();
+    }
+    tensor.raw_data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
 fn image_dims() -> [Dim; 4] {

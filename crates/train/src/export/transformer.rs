@@ -30,8 +30,7 @@ pub(super) fn block(
     let head = |b: &mut Builder, i: usize| {
         let (from, to, axis) = (b.ints(&[(i * c) as i64]), b.ints(&[((i + 1) * c) as i64]), b.ints(&[2]));
         let part = b.node("Slice", &[&qkv, &from, &to, &axis], vec![]);
-        let split = b.node("Reshape", &[&part, &heads_shape], vec![]);
-        b.node("Transpose", &[&split], vec![("perm", Attr::Ints(vec![0, 2, 1, 3]))])
+        heads(b, &part, &heads_shape)
     };
     let (q, mut k, mut v) = (head(b, 0), head(b, 1), head(b, 2));
     if let Context::Past { key, value, key_out, value_out } = context {
@@ -39,18 +38,11 @@ pub(super) fn block(
         b.node_to("Concat", &[value, &v], &[value_out], vec![("axis", Attr::Int(2))]);
         (k, v) = ((*key_out).to_owned(), (*value_out).to_owned());
     }
-    let k_t = b.node("Transpose", &[&k], vec![("perm", Attr::Ints(vec![0, 1, 3, 2]))]);
-    let scale = b.scalar(1.0 / (dh as f32).sqrt());
-    let q = b.node("Mul", &[&q, &scale], vec![]);
-    let mut logits = b.node("MatMul", &[&q, &k_t], vec![]);
-    if let Context::Mask(mask) = context {
-        logits = b.node("Add", &[&logits, mask], vec![]);
-    }
-    let attention = b.node("Softmax", &[&logits], vec![("axis", Attr::Int(3))]);
-    let mixed = b.node("MatMul", &[&attention, &v], vec![]);
-    let mixed = b.node("Transpose", &[&mixed], vec![("perm", Attr::Ints(vec![0, 2, 1, 3]))]);
-    let flat_shape = b.ints(&[0, 0, c as i64]);
-    let mixed = b.node("Reshape", &[&mixed, &flat_shape], vec![]);
+    let mask = match context {
+        Context::Mask(mask) => Some(*mask),
+        Context::Past { .. } => None,
+    };
+    let mixed = attention(b, [&q, &k, &v], [n_head, dh], mask);
     let out = linear(b, &format!("{name}_attention_out"), &block.attention_out, &mixed)?;
     let x = b.node("Add", &[x, &out], vec![]);
 
@@ -62,17 +54,62 @@ pub(super) fn block(
     Ok(b.node("Add", &[&x, &out], vec![]))
 }
 
-/// x W + b, the weight stored as int8 with a scale for each output.
-pub(super) fn linear(b: &mut Builder, name: &str, linear: &Linear, x: &str) -> Result<String> {
-    let dims = linear.weight.dims();
-    let weight =
-        b.weight(&format!("{name}_weight"), &dims, &values(linear.weight.val())?, Storage::Int8 { axis: 1 });
-    let mut y = b.node("MatMul", &[x, &weight], vec![]);
-    if let Some(bias) = &linear.bias {
-        let bias = b.weight(&format!("{name}_bias"), &bias.dims(), &values(bias.val())?, Storage::F32);
-        y = b.node("Add", &[&y, &bias], vec![]);
+/// (B, S, C) to (B, H, S, dh); `shape` is `[0, 0, H, dh]`.
+pub(super) fn heads(b: &mut Builder, x: &str, shape: &str) -> String {
+    let split = b.node("Reshape", &[x, shape], vec![]);
+    b.node("Transpose", &[&split], vec![("perm", Attr::Ints(vec![0, 2, 1, 3]))])
+}
+
+/// Attention of heads (B, H, P, dh) over keys and values (B, H, R, dh), to (B, P, H dh); `mask` is added to the logits.
+pub(super) fn attention(
+    b: &mut Builder,
+    [query, key, value]: [&str; 3],
+    [n_head, dh]: [usize; 2],
+    mask: Option<&str>,
+) -> String {
+    let key = b.node("Transpose", &[key], vec![("perm", Attr::Ints(vec![0, 1, 3, 2]))]);
+    let scale = b.scalar(1.0 / (dh as f32).sqrt());
+    let query = b.node("Mul", &[query, &scale], vec![]);
+    let mut logits = b.node("MatMul", &[&query, &key], vec![]);
+    if let Some(mask) = mask {
+        logits = b.node("Add", &[&logits, mask], vec![]);
     }
-    Ok(y)
+    let shares = b.node("Softmax", &[&logits], vec![("axis", Attr::Int(3))]);
+    let mixed = b.node("MatMul", &[&shares, value], vec![]);
+    let mixed = b.node("Transpose", &[&mixed], vec![("perm", Attr::Ints(vec![0, 2, 1, 3]))]);
+    let flat_shape = b.ints(&[0, 0, (n_head * dh) as i64]);
+    b.node("Reshape", &[&mixed, &flat_shape], vec![])
+}
+
+/// Weight (in, out), row-major, and bias of a linear layer.
+pub(super) struct Weights {
+    pub(super) dims: [usize; 2],
+    pub(super) weight: Vec<f32>,
+    pub(super) bias: Vec<f32>,
+}
+
+impl Weights {
+    pub(super) fn of(linear: &Linear) -> Result<Weights> {
+        let bias = linear.bias.as_ref().map(|bias| values(bias.val())).transpose()?.unwrap_or_default();
+        Ok(Weights { dims: linear.weight.dims(), weight: values(linear.weight.val())?, bias })
+    }
+}
+
+/// x W + b.
+pub(super) fn linear(b: &mut Builder, name: &str, linear: &Linear, x: &str) -> Result<String> {
+    Ok(stored_linear(b, name, &Weights::of(linear)?, x))
+}
+
+/// x W + b, the weight stored as int8 with a scale for each output.
+pub(super) fn stored_linear(b: &mut Builder, name: &str, stored: &Weights, x: &str) -> String {
+    let storage = Storage::Int8 { axis: 1 };
+    let weight = b.weight(&format!("{name}_weight"), &stored.dims, &stored.weight, storage);
+    let y = b.node("MatMul", &[x, &weight], vec![]);
+    if stored.bias.is_empty() {
+        return y;
+    }
+    let bias = b.weight(&format!("{name}_bias"), &[stored.bias.len()], &stored.bias, Storage::F32);
+    b.node("Add", &[&y, &bias], vec![])
 }
 
 pub(super) fn layer_norm(b: &mut Builder, name: &str, norm: &LayerNorm, x: &str) -> Result<String> {

@@ -3,10 +3,10 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig, Initializer, LayerNorm, LayerNormConfig, Linear};
-use burn::tensor::activation::{relu, softmax};
+use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 
-use super::transformer::linear;
+use super::transformer::{attend, linear};
 
 /// One post-norm decoder layer (self-attention, attention to the regions, MLP) and two layers of the projection; the
 /// third is the decoder's `adapter`.
@@ -59,7 +59,7 @@ impl QueryAdapter {
         let d = queries.dims()[2];
         let qkv = self.self_qkv.forward(queries.clone());
         let part = |i: usize| qkv.clone().narrow(2, i * d, d);
-        let mixed = attend(part(0), part(1), part(2), self.n_head);
+        let mixed = attend(part(0), part(1), part(2), self.n_head, None);
         self.norm_self.forward(queries + self.dropout.forward(self.self_out.forward(mixed)))
     }
 
@@ -70,22 +70,10 @@ impl QueryAdapter {
         let d = x.dims()[2];
         let key_value = self.cross_key_value.forward(regions);
         let (key, value) = (key_value.clone().narrow(2, 0, d), key_value.narrow(2, d, d));
-        let mixed = attend(self.cross_query.forward(x.clone()), key, value, self.n_head);
+        let mixed = attend(self.cross_query.forward(x.clone()), key, value, self.n_head, None);
         let x = self.norm_cross.forward(x + self.dropout.forward(self.cross_out.forward(mixed)));
         let hidden = self.mlp_out.forward(relu(self.mlp_in.forward(x.clone())));
         let x = self.norm_mlp.forward(x + self.dropout.forward(hidden));
         self.project.iter().fold(x, |x, layer| relu(layer.forward(x)))
     }
-}
-
-/// Multi-head attention of (B, P, d) over (B, R, d), without mask.
-fn attend(query: Tensor<3>, key: Tensor<3>, value: Tensor<3>, n_head: usize) -> Tensor<3> {
-    let [b, p, d] = query.dims();
-    let dh = d / n_head;
-    let heads = |x: Tensor<3>| {
-        let s = x.dims()[1];
-        x.reshape([b, s, n_head, dh]).swap_dims(1, 2) // (B, H, S, dh)
-    };
-    let logits = heads(query).matmul(heads(key).swap_dims(2, 3)).mul_scalar(1.0 / (dh as f64).sqrt());
-    softmax(logits, 3).matmul(heads(value)).swap_dims(1, 2).reshape([b, p, d])
 }

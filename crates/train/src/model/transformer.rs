@@ -47,15 +47,10 @@ impl Block {
 
     /// `x` (B, S, C); `mask` (1, 1, S, S) is added to the attention logits.
     pub fn forward(&self, x: Tensor<3>, mask: Tensor<4>) -> Tensor<3> {
-        let [b, s, c] = x.dims();
-        let dh = c / self.n_head;
+        let c = x.dims()[2];
         let qkv = self.qkv.forward(self.norm_attention.forward(x.clone())); // (B, S, 3C)
-        let head = |i: usize| {
-            qkv.clone().narrow(2, i * c, c).reshape([b, s, self.n_head, dh]).swap_dims(1, 2) // (B, H, S, dh)
-        };
-        let logits = head(0).matmul(head(1).swap_dims(2, 3)).mul_scalar(1.0 / (dh as f64).sqrt()); // (B, H, S, S)
-        let attention = softmax(logits + mask, 3);
-        let mixed = attention.matmul(head(2)).swap_dims(1, 2).reshape([b, s, c]);
+        let part = |i: usize| qkv.clone().narrow(2, i * c, c);
+        let mixed = attend(part(0), part(1), part(2), self.n_head, Some(mask));
         let x = x + self.dropout.forward(self.attention_out.forward(mixed));
         let hidden = relu(self.mlp_in.forward(self.norm_mlp.forward(x.clone())));
         x + self.dropout.forward(self.mlp_out.forward(hidden.clone() * hidden))
@@ -64,6 +59,29 @@ impl Block {
     pub fn n_head(&self) -> usize {
         self.n_head
     }
+}
+
+/// Multi-head attention of `query` (B, P, C) over `key` and `value` (B, R, C); `mask`, which broadcasts to (B, H, P, R),
+/// is added to the logits.
+pub(super) fn attend(
+    query: Tensor<3>,
+    key: Tensor<3>,
+    value: Tensor<3>,
+    n_head: usize,
+    mask: Option<Tensor<4>>,
+) -> Tensor<3> {
+    let [b, p, c] = query.dims();
+    let dh = c / n_head;
+    let heads = |x: Tensor<3>| {
+        let s = x.dims()[1];
+        x.reshape([b, s, n_head, dh]).swap_dims(1, 2) // (B, H, S, dh)
+    };
+    let logits = heads(query).matmul(heads(key).swap_dims(2, 3)).mul_scalar(1.0 / (dh as f64).sqrt());
+    let logits = match mask {
+        Some(mask) => logits + mask,
+        None => logits,
+    };
+    softmax(logits, 3).matmul(heads(value)).swap_dims(1, 2).reshape([b, p, c])
 }
 
 pub(super) fn linear(d_in: usize, d_out: usize, std: f64, device: &Device) -> Linear {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::data::read_jsonl;
+use crate::data::{read_jsonl, read_photo};
 use crate::detector::{self, Detector, IOU_MAX, SCORE_MIN};
 use crate::rect::Rect;
 use crate::training::{Progress, write_atomically};
@@ -194,8 +194,7 @@ fn detect(onnx: &[u8], labels: &[String], images: &Path, rows: &[Row]) -> Result
     for chunk in rows.chunks(CHUNK) {
         photos.extend(detectors.map(chunk, |detector, row| {
             let path = images.join(&row.image);
-            let pixels =
-                image::open(&path).with_context(|| format!("read photo {}", path.display()))?.into_rgb8();
+            let pixels = read_photo(&path)?;
             let found = detector.detect(&pixels).with_context(|| format!("look at {}", path.display()))?;
             let things = found.into_iter().map(|detection| Thing {
                 label: labels[detection.class].clone(),

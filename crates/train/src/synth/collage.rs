@@ -8,6 +8,7 @@ use image::imageops::{FilterType, flip_horizontal_in_place, resize};
 use image::{Rgb, RgbImage};
 
 use super::layout::{Layout, SIDE};
+use crate::data::read_photo;
 use crate::rect::Rect;
 
 const JPEG_QUALITY: u8 = 90;
@@ -20,13 +21,13 @@ const OPAQUE: f32 = 0.8;
 /// When a photo cannot be read.
 pub fn jpeg(layout: &Layout<'_>, images: &Path) -> Result<Vec<u8>> {
     let background = &layout.background;
-    let photo = read(&images.join(&background.photo.image))?;
+    let photo = read_photo(&images.join(&background.photo.image))?;
     let mut canvas = resize(&background.area.cut(&photo), SIDE, SIDE, FilterType::CatmullRom);
     if background.mirrored {
         flip_horizontal_in_place(&mut canvas);
     }
     for placed in &layout.objects {
-        let cut = placed.area.cut(&read(&images.join(&placed.photo.image))?);
+        let cut = placed.area.cut(&read_photo(&images.join(&placed.photo.image))?);
         let side = |px: f32| (px.round() as u32).max(1);
         let (width, height) = (side(placed.place.width()), side(placed.place.height()));
         let mut cut = resize(&cut, width, height, FilterType::CatmullRom);
@@ -39,10 +40,6 @@ pub fn jpeg(layout: &Layout<'_>, images: &Path) -> Result<Vec<u8>> {
     let encoder = JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY);
     canvas.write_with_encoder(encoder).context("encode a collage")?;
     Ok(bytes)
-}
-
-fn read(path: &Path) -> Result<RgbImage> {
-    Ok(image::open(path).with_context(|| format!("read photo {}", path.display()))?.into_rgb8())
 }
 
 /// Blends `cut` into the canvas with its upper left corner at that of `place`; what is outside is left out.

@@ -8,6 +8,8 @@ pub use checkpoint::{Checkpoint, State, write_atomically};
 pub use optimizer::{Optimizer, OptimizerConfig};
 pub use progress::Progress;
 
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Int, Tensor};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -18,6 +20,14 @@ pub fn learning_rate(step: usize, steps: usize, warmup_steps: usize, peak: f64) 
     }
     let done = (step - warmup_steps) as f64 / steps.saturating_sub(warmup_steps).max(1) as f64;
     peak * (0.1 + 0.9 * 0.5 * (1.0 + (std::f64::consts::PI * done.min(1.0)).cos()))
+}
+
+/// Cross-entropy of the rows of `logits` (B, B), each of whose own column is the right one: one direction of InfoNCE
+/// (van den Oord et al. 2018).
+pub fn own_column_loss(logits: Tensor<2>) -> Tensor<1> {
+    let b = logits.dims()[0];
+    let own = Tensor::<1, Int>::arange(0..b as i64, &logits.device()).reshape([b, 1]);
+    log_softmax(logits, 1).gather(1, own).mean().neg()
 }
 
 /// The randomness of one step. It depends on the run's seed and the step alone, so that a resumed run draws
