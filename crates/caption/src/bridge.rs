@@ -7,31 +7,40 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::vector;
 
-/// Moves an embedding by the difference of two means and scales it back to unit norm.
+/// Moves an embedding from one mean to another and scales it back to unit norm (C3, Zhang et al. 2024); with a scale
+/// for each coordinate in between, the moments match, too.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bridge {
-    /// `text_mean - image_mean`, (embed_dim).
-    offset: Vec<f32>,
+    /// (embed_dim), as the others.
+    image_mean: Vec<f32>,
+    scale: Vec<f32>,
+    text_mean: Vec<f32>,
 }
 
 impl Bridge {
-    /// Means over image and over text embeddings, (embed_dim) each.
-    pub fn new(image_mean: &[f32], text_mean: &[f32]) -> Bridge {
-        Bridge { offset: std::iter::zip(text_mean, image_mean).map(|(text, image)| text - image).collect() }
+    /// Means over image and over text embeddings, and what is multiplied by in between, (embed_dim) each.
+    pub fn new(image_mean: Vec<f32>, scale: Vec<f32>, text_mean: Vec<f32>) -> Bridge {
+        Bridge { image_mean, scale, text_mean }
     }
 
-    /// Reads `image_mean` and `text_mean`, f32 (dim), from a safetensors file.
+    /// Reads `image_mean`, `text_mean` and, where it is there, `scale`, f32 (dim), from a safetensors file.
     ///
     /// # Errors
     /// A message when the file is malformed or does not fit `dim`.
     pub fn parse(bytes: &[u8], dim: usize) -> Result<Bridge, String> {
         let file = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
         let (image, text) = (floats(&file, "image_mean", &[dim])?, floats(&file, "text_mean", &[dim])?);
-        Ok(Bridge::new(&image, &text))
+        let has_scale = file.names().contains(&"scale");
+        let scale = if has_scale { floats(&file, "scale", &[dim])? } else { vec![1.0; dim] };
+        Ok(Bridge::new(image, scale, text))
     }
 
     pub fn apply(&self, embedding: &[f32]) -> Vec<f32> {
-        let mut moved: Vec<f32> = std::iter::zip(embedding, &self.offset).map(|(x, by)| x + by).collect();
+        let means = std::iter::zip(&self.image_mean, &self.text_mean);
+        let mut moved: Vec<f32> = std::iter::zip(embedding, &self.scale)
+            .zip(means)
+            .map(|((x, scale), (image, text))| (x - image) * scale + text)
+            .collect();
         vector::normalize(&mut moved);
         moved
     }
@@ -146,13 +155,20 @@ mod tests {
 
     #[test]
     fn a_bridge_moves_by_the_gap_between_the_means() {
-        let bridge = Bridge::new(&[1.0, 0.0], &[0.0, 1.0]);
+        let bridge = Bridge::new(vec![1.0, 0.0], vec![1.0, 1.0], vec![0.0, 1.0]);
         assert!(close(&bridge.apply(&[1.0, 0.0]), &[0.0, 1.0]));
         let stored = file(&[
             ("image_mean", Dtype::F32, vec![2], bytes(&[1.0, 0.0])),
             ("text_mean", Dtype::F32, vec![2], bytes(&[0.0, 1.0])),
         ]);
         assert_eq!(Bridge::parse(&stored, 2).unwrap(), bridge);
+    }
+
+    #[test]
+    fn a_bridge_with_a_scale_stretches_what_lies_around_the_mean() {
+        let bridge = Bridge::new(vec![0.5, 0.5], vec![2.0, 0.0], vec![0.0, 1.0]);
+        let half = 0.5f32.sqrt();
+        assert!(close(&bridge.apply(&[1.0, 0.0]), &[half, half]));
     }
 
     #[test]

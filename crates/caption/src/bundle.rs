@@ -15,7 +15,7 @@ use manifest::FileEntry;
 pub use manifest::{
     Affinity, BridgeSettings, ConfidenceSettings, DecoderSettings, EmbeddingSettings, FORMAT, Filter,
     GraphFile, Graphs, Manifest, MemorySettings, PreprocessSettings, RegionSettings, RerankSettings, Resize,
-    Role, SampleSettings, TokenizerSettings, VqaSettings,
+    Role, SampleSettings, TagSettings, TokenizerSettings, VqaSettings,
 };
 use sha2::{Digest as _, Sha256};
 

@@ -81,21 +81,26 @@ impl Captioner {
         self.decoder.settings()
     }
 
-    /// The caption of `embedding` (embed_dim) by the search that the settings ask for.
+    /// The caption of `embedding` (embed_dim), after the tokens of `prompt`, by the search that the settings ask for.
     ///
     /// # Errors
     /// When a graph fails.
-    pub fn caption(&mut self, embedding: &[f32]) -> Result<Caption, CaptionError> {
+    pub fn caption(&mut self, embedding: &[f32], prompt: &[u32]) -> Result<Caption, CaptionError> {
         let width = self.settings().beam_width;
-        Ok(self.candidates(embedding, width)?.swap_remove(0))
+        Ok(self.candidates(embedding, prompt, width)?.swap_remove(0))
     }
 
     /// Up to `n` captions with different texts, best first, by a beam of at least `n`; always one.
     ///
     /// # Errors
     /// When a graph fails.
-    pub fn candidates(&mut self, embedding: &[f32], n: usize) -> Result<Vec<Caption>, CaptionError> {
-        let lines = self.start(embedding, &[])?;
+    pub fn candidates(
+        &mut self,
+        embedding: &[f32],
+        prompt: &[u32],
+        n: usize,
+    ) -> Result<Vec<Caption>, CaptionError> {
+        let lines = self.start(embedding, prompt)?;
         let (width, max_tokens) = (n.max(self.settings().beam_width), self.settings().max_new_tokens);
         let mut found = self.beam(lines, width, max_tokens)?;
         found.sort_by(Hypothesis::better_first);

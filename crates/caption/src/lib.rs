@@ -31,6 +31,7 @@ mod phrase;
 mod preprocess;
 mod quality;
 mod regions;
+pub mod tags;
 pub mod testing;
 mod text;
 mod tokenizer;

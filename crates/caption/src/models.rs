@@ -13,12 +13,11 @@ use crate::captioner::{Caption, Captioner};
 use crate::encoder::{ImageEncoder, ImageView, TextEncoder};
 use crate::noise::Noise;
 use crate::regions::regions;
+use crate::tags::{self, LABEL_PROMPT, Tagger};
 use crate::tokenizer::Tokenizer;
 use crate::vqa::{Answer, Answerer, Question};
 use crate::{CaptionError, Quality, preprocess, vector};
 
-/// What a label is wrapped in before it is encoded: encoders are trained on sentences, not on words.
-const LABEL_PROMPT: &str = "a photo of ";
 /// What stands for no image in particular.
 const NEUTRAL: &str = "a photo";
 const MAX_LABELS: usize = 1_000;
@@ -43,6 +42,7 @@ pub struct Models {
     captioner: Captioner,
     bridge: Option<Bridge>,
     memory: Option<Memory>,
+    tagger: Option<Tagger>,
     /// Text embedding of [`NEUTRAL`].
     neutral: Vec<f32>,
 }
@@ -85,7 +85,27 @@ impl Models {
         let (adapter, decoder) = (load(Role::Adapter)?, load(Role::Decoder)?);
         let captioner = Captioner::new(adapter, decoder, Arc::clone(&tokenizer), &manifest.decoder)?;
         let neutral = text_encoder.encode(&[NEUTRAL])?.swap_remove(0);
-        Ok(Models { manifest, tokenizer, image_encoder, text_encoder, captioner, bridge, memory, neutral })
+        let tagger = match &manifest.tags {
+            None => None,
+            Some(at) => {
+                let text =
+                    std::str::from_utf8(bytes(&at.file)).map_err(|e| unfit(&at.file, e.to_string()))?;
+                let labels = tags::labels(text);
+                check_labels(&labels).map_err(|why| unfit(&at.file, why))?;
+                Some(Tagger::new(labels, at, &mut text_encoder)?)
+            }
+        };
+        Ok(Models {
+            manifest,
+            tokenizer,
+            image_encoder,
+            text_encoder,
+            captioner,
+            bridge,
+            memory,
+            tagger,
+            neutral,
+        })
     }
 
     /// Pixels to the encoder's input, f32 (1, 3, height, width).
@@ -118,22 +138,32 @@ impl Models {
     /// When a graph fails.
     pub fn caption(&mut self, view: &ImageView) -> Result<Caption, CaptionError> {
         let conditioned = self.conditioned(view);
+        let prompt = self.prompt(view);
         let Some(rerank) = self.manifest.decoder.rerank.clone() else {
-            return self.captioner.caption(&conditioned);
+            return self.captioner.caption(&conditioned, &prompt);
         };
-        let candidates = self.candidates(&conditioned, &rerank)?;
+        let candidates = self.candidates(&conditioned, &prompt, &rerank)?;
         let best = rerank_by(&mut self.text_encoder, &view.embedding, &candidates, rerank.fluency)?;
         Ok(candidates.into_iter().nth(best).unwrap_or_else(|| Caption { text: String::new(), score: 0.0 }))
+    }
+
+    /// Tokens that stand before the caption: the picture's tags, when the bundle has any.
+    fn prompt(&self, view: &ImageView) -> Vec<u32> {
+        let Some(tagger) = &self.tagger else { return Vec::new() };
+        let mut tokens = self.tokenizer.encode(&tagger.prompt(&tagger.tag(&view.embedding)));
+        tokens.truncate(self.manifest.decoder.max_prompt_tokens());
+        tokens
     }
 
     /// What the re-ranking chooses among.
     fn candidates(
         &mut self,
         conditioned: &[f32],
+        prompt: &[u32],
         rerank: &RerankSettings,
     ) -> Result<Vec<Caption>, CaptionError> {
         let Some(samples) = &rerank.samples else {
-            return self.captioner.candidates(conditioned, rerank.n_candidates);
+            return self.captioner.candidates(conditioned, prompt, rerank.n_candidates);
         };
         // The same noise for every picture: the caption of a frame does not depend on the frames before.
         let mut rng = ChaCha8Rng::seed_from_u64(0);
@@ -147,7 +177,7 @@ impl Models {
         }
         let mut all: Vec<Caption> = Vec::new();
         for input in inputs {
-            let found = self.captioner.candidates(&input, rerank.n_candidates)?;
+            let found = self.captioner.candidates(&input, prompt, rerank.n_candidates)?;
             all.extend(found);
         }
         all.sort_by(|a, b| a.text.cmp(&b.text).then(b.score.total_cmp(&a.score)));
@@ -180,14 +210,7 @@ impl Models {
     /// [`CaptionError::Request`] when there is no label or more than 1,000, or one is empty or longer
     /// than 100 characters; otherwise when the graph fails.
     pub fn label(&mut self, view: &ImageView, labels: &[String]) -> Result<Vec<LabelScore>, CaptionError> {
-        if !(1..=MAX_LABELS).contains(&labels.len()) {
-            return Err(CaptionError::Request(format!("1 to {MAX_LABELS} labels, not {}", labels.len())));
-        }
-        if labels.iter().any(|label| label.trim().is_empty() || label.chars().count() > MAX_LABEL_CHARS) {
-            return Err(CaptionError::Request(format!(
-                "a label is empty or longer than {MAX_LABEL_CHARS} characters"
-            )));
-        }
+        check_labels(labels).map_err(CaptionError::Request)?;
         let prompts: Vec<String> =
             labels.iter().map(|label| format!("{LABEL_PROMPT}{}", label.trim())).collect();
         let texts = self.text_encoder.encode(&prompts)?;
@@ -215,6 +238,16 @@ impl Models {
         };
         rows.chunks_exact(self.manifest.embedding.dim).flat_map(row).collect()
     }
+}
+
+fn check_labels(labels: &[String]) -> Result<(), String> {
+    if !(1..=MAX_LABELS).contains(&labels.len()) {
+        return Err(format!("1 to {MAX_LABELS} labels, not {}", labels.len()));
+    }
+    if labels.iter().any(|label| label.trim().is_empty() || label.chars().count() > MAX_LABEL_CHARS) {
+        return Err(format!("a label is empty or longer than {MAX_LABEL_CHARS} characters"));
+    }
+    Ok(())
 }
 
 fn projected(memory: Option<&Memory>, embedding: Vec<f32>) -> Vec<f32> {

@@ -117,6 +117,7 @@ fn manifest() -> Manifest {
         regions: None,
         bridge: None,
         memory: None,
+        tags: None,
         confidence: None,
         graphs: Graphs {
             image_encoder: GraphFile::new("image_encoder.onnx"),

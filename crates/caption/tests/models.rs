@@ -126,3 +126,57 @@ fn a_tokenizer_of_another_size_does_not_load() {
     let error = loaded.err().unwrap().to_string();
     assert!(error.contains("tokenizer.json") && error.contains("<end>"), "{error}");
 }
+
+/// The tiny bundle with a changed manifest.
+fn models_with(change: impl FnOnce(&mut caption::Manifest)) -> Models {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tiny");
+    write_tiny_bundle(&path, 3).unwrap();
+    let bundle = Bundle::open(&path).unwrap();
+    let mut manifest = bundle.manifest().clone();
+    let labels = b"dog\nball\n".as_slice();
+    change(&mut manifest);
+    let names = ["image_encoder.onnx", "text_encoder.onnx", "adapter.onnx", "decoder.onnx", "tokenizer.json"];
+    let mut files: Vec<(&str, &[u8])> =
+        names.iter().filter_map(|name| Some((*name, bundle.file(name)?))).collect();
+    if manifest.tags.is_some() {
+        files.push(("labels.txt", labels));
+    }
+    let changed = dir.path().join("changed");
+    caption::bundle::write(&changed, manifest, &files).unwrap();
+    let bundle = Bundle::open(&changed).unwrap();
+    Models::load(&bundle, &*engine::open("tract").unwrap(), &EngineOptions::default()).unwrap()
+}
+
+#[test]
+fn a_choice_among_one_caption_is_no_choice() {
+    let mut plain = models_with(|_| ());
+    let mut reranked = models_with(|manifest| {
+        manifest.decoder.rerank =
+            Some(caption::bundle::RerankSettings { n_candidates: 1, fluency: 0.1, samples: None });
+    });
+    for shade in [0, 90, 200] {
+        let view = view(&mut plain, shade);
+        assert_eq!(plain.caption(&view).unwrap(), reranked.caption(&view).unwrap());
+    }
+}
+
+#[test]
+fn a_bundle_with_tags_captions_after_its_prompt() {
+    let tags = |share_min| caption::bundle::TagSettings {
+        file: "labels.txt".to_owned(),
+        bytes: 0,
+        sha256: String::new(),
+        n_max: 1,
+        share_min,
+        tau: 0.1,
+    };
+    let (mut named, mut unnamed) = (
+        models_with(|manifest| manifest.tags = Some(tags(0.0))),
+        models_with(|manifest| manifest.tags = Some(tags(1.0))),
+    );
+    let view = view(&mut named, 90);
+    let (with, without) = (named.caption(&view).unwrap(), unnamed.caption(&view).unwrap());
+    assert!(!with.text.is_empty() && !without.text.is_empty());
+    assert_ne!(with.score, without.score, "another prompt, another likelihood");
+}

@@ -107,7 +107,7 @@ impl Greedy {
         if let Some(memory) = &self.memory {
             input = memory.apply(&input);
         }
-        self.captioner.caption(&input).unwrap().text
+        self.captioner.caption(&input, &[]).unwrap().text
     }
 }
 

@@ -11,18 +11,19 @@ use caption::bundle::{
 };
 use caption::{Captioner, Tokenizer};
 
-use rand::seq::index;
 use safetensors::tensor::{Dtype, TensorView};
 
+use crate::decoder::{INPUT_MOMENTS_FILE, RECIPE_FILE};
+use crate::embed::Moments;
 use crate::export::image::INPUT_SIDE;
-use crate::graph;
 use crate::model::{DecoderConfig, GRID_SIDE};
+use crate::recipe::{Adapter, Centre, MemoryUse, Recipe};
 use crate::text::MAX_TOKENS;
 use crate::tokenizer::SPECIALS;
-use crate::training::{Checkpoint, State, step_rng};
+use crate::training::{Checkpoint, State};
+use crate::{encoder, graph, memory, tagging};
 
 const BRIDGE: &str = "bridge.safetensors";
-const MEMORY: &str = "memory.safetensors";
 
 /// Longest caption in tokens.
 const MAX_NEW_TOKENS: usize = 24;
@@ -45,24 +46,24 @@ pub struct BundleArgs {
     #[arg(long, default_value = "0.1.0")]
     pub version: String,
     /// Hypotheses of the beam; 1 is greedy
-    #[arg(long, default_value_t = 3)]
-    pub beam_width: usize,
+    #[arg(long)]
+    pub beam_width: Option<usize>,
     /// Captions among which the text encoder chooses; 1 leaves the beam's own
-    #[arg(long, default_value_t = 1)]
-    pub candidates: usize,
+    #[arg(long)]
+    pub candidates: Option<usize>,
     /// Weight of the decoder's own probability in that choice
     #[arg(long, default_value_t = 0.1)]
     pub fluency: f32,
     /// Beams from noisy copies of the image embedding that join the choice
-    #[arg(long, default_value_t = 0)]
-    pub samples: usize,
-    /// Cosine of such a copy with the embedding
-    #[arg(long, default_value_t = 0.6)]
-    pub sample_cosine: f32,
-    /// Choose among the noisy copies' captions alone, as MacCap does
     #[arg(long)]
-    pub noisy_only: bool,
-    /// How the patches of a region are weighted (preset maccap)
+    pub samples: Option<usize>,
+    /// Cosine of such a copy with the embedding
+    #[arg(long)]
+    pub sample_cosine: Option<f32>,
+    /// Choose among the noisy copies' captions alone, as MacCap does
+    #[arg(long, action = clap::ArgAction::Set)]
+    pub noisy_only: Option<bool>,
+    /// How the patches of a region are weighted
     #[arg(long, value_enum, default_value_t = AffinityArg::Once)]
     pub affinity: AffinityArg,
     /// What the cosine of two patches is multiplied by before that weighting
@@ -71,23 +72,47 @@ pub struct BundleArgs {
     /// Weight of a region's patches beside the image embedding
     #[arg(long, default_value_t = 1.0)]
     pub patch_weight: f32,
-    /// Move image embeddings by the difference of the modalities' means (C3, Zhang et al. 2024)
-    #[arg(long)]
-    pub centre: bool,
-    /// Sentences of the text memory (DeCap, Li et al. 2023); 0 leaves it out
-    #[arg(long, default_value_t = 0)]
-    pub memory: usize,
-    /// Take these sentences from the corpus of another decoder run
+    /// What is done about the distance between the modalities' means
+    #[arg(long, value_enum)]
+    pub centre: Option<Centre>,
+    /// Whether image embeddings go through the text memory (DeCap, Li et al. 2023)
+    #[arg(long, action = clap::ArgAction::Set)]
+    pub memory: Option<bool>,
+    /// Take the memory of another decoder run
     #[arg(long)]
     pub memory_from: Option<PathBuf>,
     /// Temperature of the text memory
-    #[arg(long, default_value_t = 0.02)]
-    pub memory_tau: f32,
+    #[arg(long)]
+    pub memory_tau: Option<f32>,
     /// Answers with a lower score are called unsure
     #[arg(long, default_value_t = 0.55)]
     pub unsure_below: f32,
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+}
+
+/// The recipe that the decoder was trained with, with what was given for inference in its place.
+fn recipe(args: &BundleArgs) -> Result<Recipe> {
+    let trained: Recipe = serde_json::from_slice(&read(&args.decoder, RECIPE_FILE)?)?;
+    let centre = args.centre.unwrap_or(trained.centre);
+    ensure!(
+        (centre == Centre::C3) == (trained.centre == Centre::C3),
+        "--centre: what a decoder was trained with and what it is used with must both be c3, or neither"
+    );
+    let memory = match args.memory {
+        None => trained.memory,
+        Some(true) => MemoryUse::Test,
+        Some(false) => MemoryUse::Off,
+    };
+    Ok(Recipe {
+        centre,
+        memory,
+        memory_tau: args.memory_tau.unwrap_or(trained.memory_tau),
+        beam_width: args.beam_width.unwrap_or(trained.beam_width),
+        n_candidates: args.candidates.unwrap_or(trained.n_candidates),
+        n_samples: args.samples.unwrap_or(trained.n_samples),
+        sample_cosine: args.sample_cosine.unwrap_or(trained.sample_cosine),
+        noisy_only: args.noisy_only.unwrap_or(trained.noisy_only),
+        ..trained
+    })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -181,10 +206,11 @@ pub fn captioner(
 
 pub fn run(args: &BundleArgs) -> Result<()> {
     let config: DecoderConfig = serde_json::from_slice(&read(&args.decoder, "config.json")?)?;
+    let recipe = recipe(args)?;
     let runs = lineage(&args.decoder)?;
-    let files = files(args)?;
+    let files = files(args, &recipe)?;
     let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
-    bundle::write(&args.out, manifest(args, &config, &runs), &files)?;
+    bundle::write(&args.out, manifest(args, &recipe, &config, &runs), &files)?;
     let total: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
     for (name, bytes) in &files {
         crate::report(&format!("{:>10} {name}", bytes.len()))?;
@@ -197,7 +223,7 @@ fn read(dir: &Path, name: &str) -> Result<Vec<u8>> {
 }
 
 /// Every file of the bundle but its manifest.
-fn files(args: &BundleArgs) -> Result<Vec<(&'static str, Vec<u8>)>> {
+fn files(args: &BundleArgs, recipe: &Recipe) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let mut files = vec![
         ("image_encoder.onnx", read(&args.encoder, "image_encoder.onnx")?),
         ("text_encoder.onnx", read(&args.text, "text_encoder.onnx")?),
@@ -205,30 +231,37 @@ fn files(args: &BundleArgs) -> Result<Vec<(&'static str, Vec<u8>)>> {
         ("decoder.onnx", read(&args.decoder, "decoder.onnx")?),
         ("tokenizer.json", read(&args.text, "tokenizer.json")?),
     ];
-    if args.centre {
-        let image: Vec<f32> = serde_json::from_slice(&read(&args.encoder, "image_mean.json")?)?;
-        let text: Vec<f32> = serde_json::from_slice(&read(&args.decoder, "text_mean.json")?)?;
-        files.push((BRIDGE, means_file(&image, &text)?));
+    if recipe.centre != Centre::Off {
+        let image = Moments::read(&args.encoder.join(encoder::MOMENTS_FILE))?;
+        let text = Moments::read(&args.decoder.join(INPUT_MOMENTS_FILE))?;
+        files.push((BRIDGE, bridge_file(recipe.centre, &image, &text)?));
     }
-    if args.memory > 0 {
-        files.push((MEMORY, memory_file(args)?));
+    if recipe.memory != MemoryUse::Off {
+        files.push((memory::FILE, read(args.memory_from.as_ref().unwrap_or(&args.decoder), memory::FILE)?));
+    }
+    if recipe.tags {
+        files.push((tagging::LABELS_FILE, read(&args.decoder, tagging::LABELS_FILE)?));
     }
     Ok(files)
 }
 
+/// The choice among captions that a recipe asks for.
+fn rerank(args: &BundleArgs, recipe: &Recipe) -> Option<RerankSettings> {
+    let Recipe { n_candidates, n_samples, sample_cosine, noisy_only, .. } = *recipe;
+    let samples = SampleSettings { n: n_samples, noise_cosine: sample_cosine, clean: !noisy_only };
+    let samples = (n_samples > 0).then_some(samples);
+    (n_candidates > 1 || samples.is_some()).then_some(RerankSettings {
+        n_candidates,
+        fluency: args.fluency,
+        samples,
+    })
+}
+
 /// Sizes and hashes are filled in when it is written.
-fn manifest(args: &BundleArgs, config: &DecoderConfig, runs: &[State]) -> Manifest {
+fn manifest(args: &BundleArgs, recipe: &Recipe, config: &DecoderConfig, runs: &[State]) -> Manifest {
     let mut decoder = decoder_settings(config);
-    decoder.beam_width = args.beam_width;
-    if args.candidates > 1 || args.samples > 0 {
-        let samples = (args.samples > 0).then_some(SampleSettings {
-            n: args.samples,
-            noise_cosine: args.sample_cosine,
-            clean: !args.noisy_only,
-        });
-        decoder.rerank =
-            Some(RerankSettings { n_candidates: args.candidates, fluency: args.fluency, samples });
-    }
+    decoder.beam_width = recipe.beam_width;
+    decoder.rerank = rerank(args, recipe);
     Manifest {
         format: FORMAT,
         name: args.name.clone(),
@@ -249,23 +282,24 @@ fn manifest(args: &BundleArgs, config: &DecoderConfig, runs: &[State]) -> Manife
             similarity_weight: 1.0,
             yes_bias: 0.0,
         },
-        regions: config.n_regions.map(|n_regions| RegionSettings {
-            n_regions,
+        regions: (recipe.adapter == Adapter::Queries).then(|| RegionSettings {
+            n_regions: recipe.n_regions,
             affinity: args.affinity.into(),
             sharpness: args.sharpness,
             patch_weight: args.patch_weight,
         }),
-        bridge: args.centre.then(|| BridgeSettings {
+        bridge: (recipe.centre != Centre::Off).then(|| BridgeSettings {
             file: BRIDGE.to_owned(),
             bytes: 0,
             sha256: String::new(),
         }),
-        memory: (args.memory > 0).then(|| MemorySettings {
-            file: MEMORY.to_owned(),
+        memory: (recipe.memory != MemoryUse::Off).then(|| MemorySettings {
+            file: memory::FILE.to_owned(),
             bytes: 0,
             sha256: String::new(),
-            tau: args.memory_tau,
+            tau: recipe.memory_tau,
         }),
+        tags: recipe.tags.then(tagging::settings),
         confidence: Some(CONFIDENCE),
         graphs: Graphs {
             image_encoder: GraphFile::new("image_encoder.onnx"),
@@ -281,20 +315,22 @@ fn provenance(runs: &[State]) -> String {
     let described: Vec<String> = runs
         .iter()
         .map(|State { step, run }| {
-            let of = |key: &str| run[key].to_string().replace('"', "").to_lowercase();
-            let noise: Vec<String> = (run["noise_cosine"].as_array().into_iter().flatten())
+            let (args, recipe) = (&run["args"], &run["recipe"]);
+            let plain = |value: &serde_json::Value| value.to_string().replace('"', "").to_lowercase();
+            let noise: Vec<String> = (recipe["noise_cosine"].as_array().into_iter().flatten())
                 .map(|cosine| format!("{:.2}", cosine.as_f64().unwrap_or(1.0)))
                 .collect();
             let apart =
-                if run["exclude_pairs"] == true { ", no sentence of the encoder's photos" } else { "" };
+                if args["exclude_pairs"] == true { ", no sentence of the encoder's photos" } else { "" };
             format!(
-                "{step} steps of {} (preset {}, target {}, noise cosine {}, sources {}{apart}, seed {})",
-                of("batch"),
-                of("preset"),
-                of("target"),
+                "{step} steps of {} (preset {}, source {}, target {}, noise cosine {}, sources {}{apart}, seed {})",
+                plain(&args["batch"]),
+                plain(&recipe["preset"]),
+                plain(&recipe["source"]),
+                plain(&recipe["target"]),
                 noise.join(" to "),
-                of("sources"),
-                of("seed")
+                plain(&args["sources"]),
+                plain(&args["seed"])
             )
         })
         .collect();
@@ -315,39 +351,27 @@ fn lineage(dir: &Path) -> Result<Vec<State>> {
     while let Some(dir) = next {
         ensure!(runs.len() < RUNS_MAX, "{}: more than {RUNS_MAX} runs go on from one another", dir.display());
         let state = Checkpoint::state(&dir)?;
-        next = state.run["init"].as_str().map(PathBuf::from);
+        next = state.run["args"]["init"].as_str().map(PathBuf::from);
         runs.push(state);
     }
     runs.reverse();
     Ok(runs)
 }
 
-fn means_file(image: &[f32], text: &[f32]) -> Result<Vec<u8>> {
+fn bridge_file(centre: Centre, image: &Moments, text: &Moments) -> Result<Vec<u8>> {
+    let dim = image.mean.len();
+    ensure!(dim == text.mean.len(), "the encoder has {dim} coordinates, the decoder {}", text.mean.len());
     let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
-    let (image_bytes, text_bytes) = (bytes(image), bytes(text));
-    let tensors = [
-        ("image_mean", TensorView::new(Dtype::F32, vec![image.len()], &image_bytes)?),
-        ("text_mean", TensorView::new(Dtype::F32, vec![text.len()], &text_bytes)?),
+    let target = if centre == Centre::C3 { vec![0.0; dim] } else { text.mean.clone() };
+    let ratio = std::iter::zip(&text.deviation, &image.deviation).map(|(text, image)| text / image.max(1e-6));
+    let (image_mean, text_mean, scale) =
+        (bytes(&image.mean), bytes(&target), bytes(&ratio.collect::<Vec<f32>>()));
+    let mut tensors = vec![
+        ("image_mean", TensorView::new(Dtype::F32, vec![dim], &image_mean)?),
+        ("text_mean", TensorView::new(Dtype::F32, vec![dim], &text_mean)?),
     ];
-    Ok(safetensors::serialize(tensors, None)?)
-}
-
-/// Random sentences of the decoder's corpus: their embeddings as int8 rows, and nothing of their words.
-fn memory_file(args: &BundleArgs) -> Result<Vec<u8>> {
-    let rows =
-        crate::embed::read_cache(&args.memory_from.as_ref().unwrap_or(&args.decoder).join("embeddings.f16"))?;
-    ensure!(args.memory <= rows.len(), "--memory {}: the corpus has {} sentences", args.memory, rows.len());
-    let mut codes = Vec::with_capacity(args.memory * rows.dim);
-    let mut scales = Vec::with_capacity(args.memory * 4);
-    for idx in index::sample(&mut step_rng(args.seed, 0), rows.len(), args.memory) {
-        let row: Vec<f32> = rows.row(idx).collect();
-        let peak = row.iter().fold(f32::MIN_POSITIVE, |peak, x| peak.max(x.abs()));
-        codes.extend(row.iter().map(|x| (x / peak * 127.0).round() as i8 as u8));
-        scales.extend((peak / 127.0).to_le_bytes());
+    if centre == Centre::Moments {
+        tensors.push(("scale", TensorView::new(Dtype::F32, vec![dim], &scale)?));
     }
-    let tensors = [
-        ("embeddings", TensorView::new(Dtype::I8, vec![args.memory, rows.dim], &codes)?),
-        ("scales", TensorView::new(Dtype::F32, vec![args.memory], &scales)?),
-    ];
     Ok(safetensors::serialize(tensors, None)?)
 }

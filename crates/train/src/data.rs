@@ -84,6 +84,11 @@ pub fn wording(text: &str) -> String {
     tidy(&kept)
 }
 
+/// The wording of every dev caption, which never enters training, wherever it comes from.
+pub fn held_out(data: &Path) -> Result<HashSet<String>> {
+    Ok(pairs(data, "dev")?.iter().flat_map(|pair| &pair.captions).map(|c| wording(c)).collect())
+}
+
 /// What of the corpus a decoder is trained on.
 #[derive(Clone, Debug)]
 pub struct CorpusFilter {
@@ -99,9 +104,7 @@ pub struct CorpusFilter {
 pub fn corpus_groups(data: &Path, filter: &CorpusFilter) -> Result<Vec<Vec<String>>> {
     let path = data.join("text/corpus.jsonl.gz");
     let rows: Vec<Sentence> = read_jsonl(&path)?;
-    // Dev wording never enters training, wherever it comes from.
-    let mut seen: HashSet<String> =
-        pairs(data, "dev")?.iter().flat_map(|pair| &pair.captions).map(|c| wording(c)).collect();
+    let mut seen = held_out(data)?;
     if filter.exclude_pairs {
         seen.extend(pairs(data, "train")?.iter().flat_map(|pair| &pair.captions).map(|c| wording(c)));
     }

@@ -6,7 +6,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
 
@@ -28,14 +29,32 @@ pub struct TextTower {
 }
 
 impl TextTower {
+    /// Reads `text_encoder.onnx` and `tokenizer.json`: of a run, or of a bundle.
     pub fn open(dir: &Path) -> Result<TextTower> {
         let path = dir.join("text_encoder.onnx");
         let onnx = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
         Ok(TextTower { bpe: text::load_tokenizer(dir)?, onnx })
     }
 
+    /// Embeddings of `sequences` (`bos` .. `eos`), from the folder `cache` when it has them, else computed and kept
+    /// there. The key is the text encoder and the tokens, so that any number of runs may share a folder.
+    pub fn embed(&self, cache: &Path, sequences: &[Vec<u32>]) -> Result<Embeddings> {
+        let key = self.key(sequences);
+        let hex: String = key.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        embeddings(&cache.join(format!("{hex}.f16")), self, &key, sequences)
+    }
+
+    fn key(&self, sequences: &[Vec<u32>]) -> [u8; 32] {
+        let mut hasher = Sha256::new();
+        hasher.update(Sha256::digest(&self.onnx));
+        for sequence in sequences {
+            sequence.iter().for_each(|id| hasher.update(id.to_le_bytes()));
+        }
+        hasher.finalize().into()
+    }
+
     /// The daemon's text encoder, loaded anew.
-    fn encoder(&self) -> Result<caption::TextEncoder> {
+    pub fn encoder(&self) -> Result<caption::TextEncoder> {
         let graph = graph::load("text_encoder", &self.onnx)?;
         Ok(caption::TextEncoder::new(graph, Arc::new(crate::bundle::tokenizer(&self.bpe)?))?)
     }
@@ -56,6 +75,13 @@ impl Embeddings {
         self.data.len() / self.dim
     }
 
+    pub fn from_rows(rows: &[Vec<f32>]) -> Result<Embeddings> {
+        let dim = rows.first().map_or(0, Vec::len);
+        ensure!(dim > 0, "there is nothing to embed");
+        let data = rows.iter().flatten().map(|x| half::f16::from_f32(*x)).collect();
+        Ok(Embeddings { dim, data })
+    }
+
     /// Mean of all rows.
     pub fn mean(&self) -> Vec<f32> {
         let mut mean = vec![0.0f64; self.dim];
@@ -64,18 +90,45 @@ impl Embeddings {
         }
         mean.iter().map(|m| (m / self.len().max(1) as f64) as f32).collect()
     }
+
+    /// Mean and standard deviation of every coordinate.
+    pub fn moments(&self) -> Moments {
+        let mean = self.mean();
+        let mut squares = vec![0.0f64; self.dim];
+        for idx in 0..self.len() {
+            let centred = self.row(idx).zip(&mean).map(|(x, mean)| f64::from(x - mean));
+            squares.iter_mut().zip(centred).for_each(|(sum, x)| *sum += x * x);
+        }
+        let deviation = squares.iter().map(|sum| (sum / self.len().max(1) as f64).sqrt() as f32).collect();
+        Moments { mean, deviation }
+    }
 }
 
-/// Reads the cache when it fits, else embeds `sequences` (`bos` .. `eos`) and writes it.
-pub fn embeddings(cache: &Path, tower: &TextTower, sequences: &[Vec<u32>]) -> Result<Embeddings> {
-    let mut hasher = Sha256::new();
-    hasher.update(Sha256::digest(&tower.onnx));
-    for sequence in sequences {
-        sequence.iter().for_each(|id| hasher.update(id.to_le_bytes()));
+/// Of every coordinate of a set of embeddings.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Moments {
+    pub mean: Vec<f32>,
+    pub deviation: Vec<f32>,
+}
+
+impl Moments {
+    /// # Errors
+    /// When the file is absent or malformed.
+    pub fn read(path: &Path) -> Result<Moments> {
+        let json = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+        serde_json::from_slice(&json).with_context(|| format!("parse {}", path.display()))
     }
-    let key: [u8; 32] = hasher.finalize().into();
+}
+
+/// Scales a row to unit length; a zero row stays zero.
+pub fn normalize(row: &mut [f32]) {
+    let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-6);
+    row.iter_mut().for_each(|x| *x /= norm);
+}
+
+fn embeddings(cache: &Path, tower: &TextTower, key: &[u8; 32], sequences: &[Vec<u32>]) -> Result<Embeddings> {
     if let Ok(bytes) = std::fs::read(cache)
-        && bytes.starts_with(&key)
+        && bytes.starts_with(key)
         && let Some(embeddings) = parse(&bytes)
     {
         return Ok(embeddings);
@@ -86,12 +139,6 @@ pub fn embeddings(cache: &Path, tower: &TextTower, sequences: &[Vec<u32>]) -> Re
     embeddings.data.iter().for_each(|x| bytes.extend(x.to_le_bytes()));
     write_atomically(cache, &bytes)?;
     Ok(embeddings)
-}
-
-/// Reads a cache whatever it was computed from.
-pub fn read_cache(cache: &Path) -> Result<Embeddings> {
-    let bytes = std::fs::read(cache).with_context(|| format!("read {}", cache.display()))?;
-    parse(&bytes).with_context(|| format!("{} is no embedding cache", cache.display()))
 }
 
 /// Key (32 bytes), width (u32), rows of f16; all little-endian.

@@ -14,14 +14,15 @@ use rand::Rng;
 use serde::Serialize;
 
 use crate::data::{self, Pair, Teacher, tidy};
-use crate::embed::{TextTower, embeddings};
+use crate::embed::{Embeddings, Moments, TextTower};
 use crate::export::image::{backbone_expansion, image_encoder};
 use crate::features::{GRID_LEN, Grids, N_CELLS};
 use crate::model::{GRID_CHANNELS, ImageHead, ImageHeadConfig, normalize};
 use crate::retrieval::Retrieval;
 use crate::text::{self, EMBED_DIM};
 use crate::training::{
-    Checkpoint, Optimizer, OptimizerConfig, Progress, learning_rate, own_column_loss, step_rng,
+    Checkpoint, Optimizer, OptimizerConfig, Progress, learning_rate, step_rng, symmetric_contrast,
+    write_atomically,
 };
 
 /// Arguments that shape the result.
@@ -70,6 +71,9 @@ pub struct EncoderArgs {
     pub seed: u64,
 }
 
+/// Moments of the embeddings of training photos, in the run's folder.
+pub const MOMENTS_FILE: &str = "image_moments.json";
+
 /// The photos of one split with their captions' rows in the teacher.
 pub struct Split {
     pub grids: Grids,
@@ -90,7 +94,7 @@ pub fn split(args: &EncoderArgs, name: &str, n_views: usize) -> Result<Split> {
     let grids = Grids::open(&cache, &photos, n_views, &backbone)?;
     let teacher = match &args.text {
         None => Teacher::read(&args.teacher, name, EMBED_DIM)?,
-        Some(text) => student(args, text, name, &pairs)?,
+        Some(text) => student(args, text, &pairs)?,
     };
     let rows: HashMap<&str, usize> =
         teacher.texts.iter().enumerate().map(|(row, text)| (text.as_str(), row)).collect();
@@ -102,12 +106,12 @@ pub fn split(args: &EncoderArgs, name: &str, n_views: usize) -> Result<Split> {
 }
 
 /// The captions' embeddings by the trained text encoder, in the place of the teacher's.
-fn student(args: &EncoderArgs, text: &Path, name: &str, pairs: &[Pair]) -> Result<Teacher> {
+fn student(args: &EncoderArgs, text: &Path, pairs: &[Pair]) -> Result<Teacher> {
     let unique: BTreeSet<String> = pairs.iter().flat_map(|pair| &pair.captions).map(|c| tidy(c)).collect();
     let texts: Vec<String> = unique.into_iter().collect();
     let tower = TextTower::open(text)?;
     let sequences = text::sequences(&tower.bpe, &texts)?;
-    let rows = embeddings(&args.out.join(format!("captions_{name}.f16")), &tower, &sequences)?;
+    let rows = tower.embed(&args.out, &sequences)?;
     let flat = (0..rows.len()).flat_map(|idx| rows.row(idx).collect::<Vec<f32>>()).collect();
     Ok(Teacher { texts, embeddings: flat, dim: rows.dim })
 }
@@ -149,7 +153,7 @@ pub fn run(args: &EncoderArgs, device: &Device) -> Result<()> {
         device.seed(args.seed.wrapping_add(step as u64));
         let batch = draw(args, &train, &usable, step, device);
         let embedding = model.forward(batch.grids);
-        let loss = contrast(embedding.clone(), batch.captions, args.tau)
+        let loss = symmetric_contrast(embedding.clone(), batch.captions, args.tau)
             + (embedding * batch.means).sum_dim(1).mean().neg().add_scalar(1.0);
         let value = f64::from(loss.clone().into_scalar::<f32>());
         let lr = learning_rate(step, args.steps, args.warmup_steps, args.lr);
@@ -158,10 +162,10 @@ pub fn run(args: &EncoderArgs, device: &Device) -> Result<()> {
     }
     checkpoint.save(args.steps, &model, &optimizer)?;
     progress.say(&evaluate(&model, &dev, device)?.to_string());
-    let mean = image_mean(&model, &train, device)?;
-    crate::training::write_atomically(&args.out.join("image_mean.json"), &serde_json::to_vec(&mean)?)?;
+    let moments = moments(&model, &train, device)?;
+    write_atomically(&args.out.join(MOMENTS_FILE), &serde_json::to_vec(&moments)?)?;
     let onnx = image_encoder(&backbone, &model, args.n_pool)?;
-    crate::training::write_atomically(&args.out.join("image_encoder.onnx"), &onnx)
+    write_atomically(&args.out.join("image_encoder.onnx"), &onnx)
 }
 
 struct Batch {
@@ -193,12 +197,6 @@ fn draw(args: &EncoderArgs, train: &Split, usable: &[usize], step: usize, device
     }
 }
 
-/// Symmetric InfoNCE (CLIP, Radford et al. 2021).
-fn contrast(images: Tensor<2>, texts: Tensor<2>, tau: f64) -> Tensor<1> {
-    let logits = images.matmul(texts.transpose()).mul_scalar(1.0 / tau);
-    (own_column_loss(logits.clone()) + own_column_loss(logits.transpose())).mul_scalar(0.5)
-}
-
 /// Grids (B, 49, 192) of the whole view of a range of photos.
 fn whole_views(split: &Split, start: usize, stop: usize, device: &Device) -> Tensor<3> {
     let grids: Vec<f32> =
@@ -218,12 +216,11 @@ fn embed_images(model: &ImageHead, split: &Split, n: usize, device: &Device) -> 
     Ok(images)
 }
 
-/// Mean embedding of the training photos: the image side of the modality gap.
-fn image_mean(model: &ImageHead, train: &Split, device: &Device) -> Result<Vec<f32>> {
-    let n = train.captions.len().min(2000);
-    let images = embed_images(model, train, n, device)?;
-    let sum = |i: usize| images.iter().skip(i).step_by(EMBED_DIM).map(|x| f64::from(*x)).sum::<f64>();
-    Ok((0..EMBED_DIM).map(|i| (sum(i) / n as f64) as f32).collect())
+/// Of the embeddings of training photos: the image side of the modality gap.
+fn moments(model: &ImageHead, train: &Split, device: &Device) -> Result<Moments> {
+    let images = embed_images(model, train, train.captions.len().min(2000), device)?;
+    let rows: Vec<Vec<f32>> = images.chunks_exact(EMBED_DIM).map(<[f32]>::to_vec).collect();
+    Ok(Embeddings::from_rows(&rows)?.moments())
 }
 
 /// Retrieval among the dev photos, every caption a query.

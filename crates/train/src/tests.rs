@@ -12,7 +12,9 @@ use engine::{Graph, TensorView};
 
 use crate::decoder::{self, DecoderArgs};
 use crate::export;
-use crate::model::{Decoder, DecoderConfig, ImageHead, ImageHeadConfig, TextEncoder, TextEncoderConfig};
+use crate::model::{
+    AdapterConfig, Decoder, DecoderConfig, ImageHead, ImageHeadConfig, TextEncoder, TextEncoderConfig,
+};
 use crate::text::{self, TextArgs};
 use crate::training::step_rng;
 
@@ -81,7 +83,7 @@ fn text_encoder_graph_equals_the_network() {
 }
 
 /// Prefill, then one step a token, against one pass of the network over the whole sequence.
-fn assert_graphs_equal_the_network(n_regions: Option<usize>) {
+fn assert_graphs_equal_the_network(adapter: AdapterConfig) {
     let device = Device::flex();
     let config = DecoderConfig {
         vocab_size: 50,
@@ -91,12 +93,12 @@ fn assert_graphs_equal_the_network(n_regions: Option<usize>) {
         d_mlp: 64,
         embed_dim: 24,
         prefix_length: 3,
-        n_regions,
+        adapter,
         max_positions: 16,
         dropout: 0.0,
     };
     let model = Decoder::new(&config, &device);
-    let n_rows = n_regions.unwrap_or(1);
+    let n_rows = adapter.n_rows();
     let regions_shape = [1, n_rows, 24];
     let mut rows = random(n_rows * 24, 3);
     rows.chunks_exact_mut(24).for_each(|row| {
@@ -109,12 +111,14 @@ fn assert_graphs_equal_the_network(n_regions: Option<usize>) {
         Tensor::<1, Int>::from_data(ids.as_slice(), &device).reshape([1, 4]),
     ))
     .unwrap();
-    let mut adapter = load(&export::adapter::adapter(&model, &config).unwrap());
+    let mut adapter_graph = load(&export::adapter::adapter(&model, &config).unwrap());
     let mut decoder = load(&export::decoder::decoder(&model).unwrap());
-    let prefix = adapter
-        .run(&[match n_regions {
-            None => ("embedding", TensorView::F32 { shape: &[1, 24], data: &rows }),
-            Some(_) => ("regions", TensorView::F32 { shape: &regions_shape, data: &rows }),
+    let prefix = adapter_graph
+        .run(&[match adapter {
+            AdapterConfig::Queries { .. } => {
+                ("regions", TensorView::F32 { shape: &regions_shape, data: &rows })
+            }
+            _ => ("embedding", TensorView::F32 { shape: &[1, 24], data: &rows }),
         }])
         .unwrap()
         .remove(0);
@@ -149,13 +153,19 @@ fn assert_graphs_equal_the_network(n_regions: Option<usize>) {
 #[test]
 fn adapter_and_decoder_graph_with_cache_equal_the_network_without() {
     let _alone = alone();
-    assert_graphs_equal_the_network(None);
+    assert_graphs_equal_the_network(AdapterConfig::Linear);
 }
 
 #[test]
 fn queries_over_regions_equal_the_network() {
     let _alone = alone();
-    assert_graphs_equal_the_network(Some(5));
+    assert_graphs_equal_the_network(AdapterConfig::Queries { n_regions: 5 });
+}
+
+#[test]
+fn the_mapping_network_equals_its_graph() {
+    let _alone = alone();
+    assert_graphs_equal_the_network(AdapterConfig::Transformer { n_layer: 2 });
 }
 
 /// A stand-in for the backbone with its names: one convolution from 224x224 to 7x7x192.
@@ -271,7 +281,9 @@ fn toy_text(dir: &Path, device: &Device) {
 
 fn decoder_args(dir: &Path, out: &str, more: &[&str]) -> DecoderArgs {
     let (data, text, out) = (dir.to_owned(), dir.join("run-text"), dir.join(out));
+    let cache = dir.join("cache");
     let mut args = vec!["--data", data.to_str().unwrap(), "--text", text.to_str().unwrap()];
+    args.extend(["--cache", cache.to_str().unwrap(), "--preset", "capdec"]);
     args.extend(["--out", out.to_str().unwrap(), "--sources", "toy", "--n-layer", "1", "--d", "64"]);
     args.extend(["--d-mlp", "64", "--steps", "6", "--batch", "4", "--warmup-steps", "2"]);
     args.extend(more);

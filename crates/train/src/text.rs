@@ -74,7 +74,7 @@ pub fn run(args: &TextArgs, device: &Device) -> Result<()> {
     let config = config(args, bpe.get_vocab_size(true));
     std::fs::write(args.out.join("config.json"), serde_json::to_vec_pretty(&config)?)?;
     let sequences = sequences(&bpe, &teacher.texts)?;
-    let batches = Batches::new(&sequences, args.batch);
+    let batches = Batches::new(sequences.iter().map(Vec::len), args.batch);
 
     device.seed(args.seed);
     let model = TextEncoder::new(&config, device);
@@ -138,10 +138,11 @@ pub struct Batches {
 }
 
 impl Batches {
-    pub fn new(sequences: &[Vec<u32>], batch: usize) -> Batches {
+    /// `lengths` are those of the sentences, at most [`MAX_TOKENS`] each.
+    pub fn new(lengths: impl Iterator<Item = usize>, batch: usize) -> Batches {
         let mut by_length = vec![Vec::new(); MAX_TOKENS + 1];
-        for (row, sequence) in sequences.iter().enumerate() {
-            by_length[sequence.len()].push(row);
+        for (row, length) in lengths.enumerate() {
+            by_length[length].push(row);
         }
         by_length.retain(|rows| rows.len() > 1);
         let n_rows = by_length.iter().map(Vec::len).sum();

@@ -33,6 +33,8 @@ pub struct Manifest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemorySettings>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub tags: Option<TagSettings>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub confidence: Option<ConfidenceSettings>,
     pub graphs: Graphs,
 }
@@ -174,8 +176,8 @@ pub struct VqaSettings {
     pub yes_bias: f32,
 }
 
-/// Tensors `image_mean` and `text_mean`, f32 (dim), in a safetensors file: the image embedding is
-/// moved by their difference before it reaches the adapter.
+/// Tensors `image_mean` and `text_mean`, and perhaps `scale`, f32 (dim), in a safetensors file: the image embedding
+/// is moved by the means' difference before it reaches the adapter, its coordinates scaled in between.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BridgeSettings {
@@ -193,6 +195,21 @@ pub struct MemorySettings {
     pub bytes: u64,
     pub sha256: String,
     /// Temperature of the softmax over cosines.
+    pub tau: f32,
+}
+
+/// Labels, one a line of a text file, the likeliest of which stand before each caption; see `tags.rs`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TagSettings {
+    pub file: String,
+    pub bytes: u64,
+    pub sha256: String,
+    /// Most tags of a picture.
+    pub n_max: usize,
+    /// Least share of a tag in the softmax over all labels, 0 to 1.
+    pub share_min: f32,
+    /// Temperature of that softmax over cosines.
     pub tau: f32,
 }
 
@@ -349,10 +366,11 @@ impl Manifest {
 
     /// Every file that the manifest names, with its declared size and hash.
     pub(super) fn files(&self) -> Vec<FileEntry<'_>> {
-        let Manifest { tokenizer, bridge, memory, .. } = self;
+        let Manifest { tokenizer, bridge, memory, tags, .. } = self;
         let mut files = vec![FileEntry(&tokenizer.file, tokenizer.bytes, &tokenizer.sha256)];
         files.extend(bridge.iter().map(|entry| FileEntry(&entry.file, entry.bytes, &entry.sha256)));
         files.extend(memory.iter().map(|entry| FileEntry(&entry.file, entry.bytes, &entry.sha256)));
+        files.extend(tags.iter().map(|entry| FileEntry(&entry.file, entry.bytes, &entry.sha256)));
         files.extend(Role::ALL.map(|role| {
             let graph = self.graphs.get(role);
             FileEntry(&graph.file, graph.bytes, &graph.sha256)
@@ -369,6 +387,9 @@ impl Manifest {
             files.push((&entry.file, &mut entry.bytes, &mut entry.sha256));
         }
         if let Some(entry) = &mut self.memory {
+            files.push((&entry.file, &mut entry.bytes, &mut entry.sha256));
+        }
+        if let Some(entry) = &mut self.tags {
             files.push((&entry.file, &mut entry.bytes, &mut entry.sha256));
         }
         for graph in [image_encoder, text_encoder, adapter, decoder] {

@@ -49,6 +49,7 @@ fn validate_numbers(manifest: &Manifest) -> Result<(), String> {
         ("decoder.beam_width", decoder.beam_width, 16),
         ("decoder.rerank.n_candidates", decoder.rerank.as_ref().map_or(1, |rerank| rerank.n_candidates), 16),
         ("decoder.rerank.samples.n", samples.map_or(1, |samples| samples.n), 16),
+        ("tags.n_max", manifest.tags.as_ref().map_or(1, |tags| tags.n_max), 8),
         ("regions.n_regions", manifest.regions.as_ref().map_or(1, |regions| regions.n_regions), 256),
     ];
     for (key, value, max) in sizes {
@@ -78,6 +79,7 @@ fn validate_numbers(manifest: &Manifest) -> Result<(), String> {
     let positive = [
         ("preprocess.std", &preprocess.std[..]),
         ("embedding.logit_scale", &[embedding.logit_scale]),
+        ("tags.tau", &manifest.tags.iter().map(|tags| tags.tau).collect::<Vec<_>>()),
         ("memory.tau", &manifest.memory.iter().map(|memory| memory.tau).collect::<Vec<_>>()),
     ];
     for (key, values) in finite.iter().chain(&positive) {
@@ -95,6 +97,11 @@ fn validate_numbers(manifest: &Manifest) -> Result<(), String> {
     {
         let cosine = samples.noise_cosine;
         return Err(format!("decoder.rerank.samples.noise_cosine: must be above 0, at most 1, not {cosine}"));
+    }
+    if let Some(tags) = &manifest.tags
+        && !(0.0..=1.0).contains(&tags.share_min)
+    {
+        return Err(format!("tags.share_min: must be 0 to 1, not {}", tags.share_min));
     }
     if !(0.0..=1.0).contains(&vqa.unsure_below) {
         return Err(format!("vqa.unsure_below: must be 0 to 1, not {}", vqa.unsure_below));

@@ -142,7 +142,7 @@ fn width_one_is_greedy() {
                 token => tokens.push(token),
             }
         }
-        let caption = captioner.caption(&[7.0]).unwrap();
+        let caption = captioner.caption(&[7.0], &[]).unwrap();
         assert_eq!(caption.text, words(&captioner, &tokens), "seed {seed}");
         assert!((caption.score.ln() - mean(seed, &tokens, ended)).abs() < 1e-4, "seed {seed}");
     }
@@ -159,7 +159,7 @@ fn a_beam_as_wide_as_the_tree_finds_the_best_caption() {
             all.extend(SAID.map(|b| (mean(seed, &[a, b], false), vec![a, b])));
         }
         all.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let found = captioner.candidates(&[7.0], 12).unwrap();
+        let found = captioner.candidates(&[7.0], &[], 12).unwrap();
         assert_eq!(found.len(), 12);
         for (caption, (mean, tokens)) in std::iter::zip(&found, &all) {
             assert_eq!(caption.text, words(&captioner, tokens), "seed {seed}");
@@ -171,7 +171,7 @@ fn a_beam_as_wide_as_the_tree_finds_the_best_caption() {
 #[test]
 fn a_wider_beam_is_better_on_the_whole() {
     let total = |width: usize| -> f32 {
-        let score = |seed| captioner(seed, width, 6, &SAID).caption(&[7.0]).unwrap().score.ln();
+        let score = |seed| captioner(seed, width, 6, &SAID).caption(&[7.0], &[]).unwrap().score.ln();
         (0..50).map(score).sum()
     };
     let totals = [1, 2, 4, 8].map(total);
@@ -181,7 +181,7 @@ fn a_wider_beam_is_better_on_the_whole() {
 #[test]
 fn candidates_differ_and_come_best_first() {
     for seed in 0..20 {
-        let found = captioner(seed, 1, 6, &SAID).candidates(&[7.0], 5).unwrap();
+        let found = captioner(seed, 1, 6, &SAID).candidates(&[7.0], &[], 5).unwrap();
         assert!((1..=5).contains(&found.len()));
         for (idx, caption) in found.iter().enumerate() {
             assert!(found[..idx].iter().all(|earlier| earlier.text != caption.text));
@@ -193,7 +193,7 @@ fn candidates_differ_and_come_best_first() {
 #[test]
 fn an_embedding_decides_the_caption() {
     let mut captioner = captioner(1, 2, 6, &SAID);
-    let captions: Vec<String> = (0..10).map(|x| captioner.caption(&[x as f32]).unwrap().text).collect();
+    let captions: Vec<String> = (0..10).map(|x| captioner.caption(&[x as f32], &[]).unwrap().text).collect();
     assert!(captions.iter().any(|caption| *caption != captions[0]));
 }
 
@@ -205,7 +205,7 @@ fn sampling_repeats_itself_with_its_seed_and_cools_down_to_greedy() {
     assert_eq!(captioner.sample(&[7.0], 8, 1.0, 42).unwrap(), first);
     assert_ne!(captioner.sample(&[7.0], 8, 1.0, 43).unwrap(), first);
     assert!(first.iter().any(|caption| caption.text != first[0].text));
-    let greedy = captioner.caption(&[7.0]).unwrap();
+    let greedy = captioner.caption(&[7.0], &[]).unwrap();
     for cold in captioner.sample(&[7.0], 4, 1e-3, 1).unwrap() {
         assert_eq!(cold.text, greedy.text);
         assert!((cold.score - greedy.score).abs() < 1e-5);
@@ -243,7 +243,7 @@ fn likelihoods_are_those_of_each_sequence_alone() {
 fn a_decoder_that_never_ends_is_cut_off() {
     // Only bos, pad and eos are likely: the first two are never taken, and eos ends a caption.
     let mut captioner = captioner(6, 3, 4, &[0, 1]);
-    let caption = captioner.caption(&[7.0]).unwrap();
+    let caption = captioner.caption(&[7.0], &[]).unwrap();
     assert!(!caption.text.is_empty() && caption.text.split(' ').count() <= 4, "{caption:?}");
 }
 

@@ -1,34 +1,54 @@
-//! The adapter as an ONNX graph: linear from one embedding, or queries that look at regions.
+//! The adapter as an ONNX graph: linear from one embedding, with a transformer after it, or queries that look at
+//! regions.
 
 use anyhow::Result;
 use engine::onnx::pb::tensor_proto::DataType;
 
-use super::builder::{Builder, Dim, Storage};
-use super::transformer::{attention, heads, layer_norm, linear};
+use super::builder::{Attr, Builder, Dim, Storage};
+use super::transformer::{Context, attention, block, heads, layer_norm, linear};
 use super::values;
-use crate::model::{Decoder, DecoderConfig, QueryAdapter};
+use crate::model::{AdapterConfig, Decoder, DecoderConfig, QueryAdapter, TransformerAdapter};
 
 /// `embedding` [B,D], or `regions` [B,R,D], to `prefix` [B,P,d].
 pub fn adapter(model: &Decoder, config: &DecoderConfig) -> Result<Vec<u8>> {
     let mut b = Builder::new("adapter");
-    match (&model.query, config.n_regions) {
-        (Some(query), Some(n_regions)) => {
-            let dims = [Dim::S("B"), Dim::N(n_regions), Dim::N(config.embed_dim)];
-            let regions = b.input("regions", DataType::Float, &dims);
-            let rows = queries(&mut b, query, &regions)?;
-            let prefix = linear(&mut b, "adapter", &model.adapter, &rows)?;
-            b.node_to("Identity", &[&prefix], &["prefix"], vec![]);
-        }
-        _ => {
-            let dims = [Dim::S("B"), Dim::N(config.embed_dim)];
-            let embedding = b.input("embedding", DataType::Float, &dims);
-            let flat = linear(&mut b, "adapter", &model.adapter, &embedding)?;
-            let shape = b.ints(&[0, config.prefix_length as i64, config.d as i64]);
+    if let (Some(query), AdapterConfig::Queries { n_regions }) = (&model.query, config.adapter) {
+        let dims = [Dim::S("B"), Dim::N(n_regions), Dim::N(config.embed_dim)];
+        let regions = b.input("regions", DataType::Float, &dims);
+        let rows = queries(&mut b, query, &regions)?;
+        let prefix = linear(&mut b, "adapter", &model.adapter, &rows)?;
+        b.node_to("Identity", &[&prefix], &["prefix"], vec![]);
+    } else {
+        let dims = [Dim::S("B"), Dim::N(config.embed_dim)];
+        let embedding = b.input("embedding", DataType::Float, &dims);
+        let flat = linear(&mut b, "adapter", &model.adapter, &embedding)?;
+        let shape = b.ints(&[0, config.prefix_length as i64, config.d as i64]);
+        if let Some(mapper) = &model.transformer {
+            let rows = b.node("Reshape", &[&flat, &shape], vec![]);
+            map(&mut b, mapper, &rows)?;
+        } else {
             b.node_to("Reshape", &[&flat, &shape], &["prefix"], vec![]);
         }
     }
     b.output("prefix", DataType::Float, &[Dim::S("B"), Dim::N(config.prefix_length), Dim::N(config.d)]);
     Ok(b.finish())
+}
+
+/// As `TransformerAdapter::forward`, into the output `prefix`.
+fn map(b: &mut Builder, mapper: &TransformerAdapter, rows: &str) -> Result<()> {
+    let [p, d] = mapper.constants.dims();
+    let constants = b.weight("constants", &[1, p, d], &values(mapper.constants.val())?, Storage::F32);
+    // As many copies of the constants as there are rows, whatever the batch: nothing times a row is nothing.
+    let zero = b.scalar(0.0);
+    let nothing = b.node("Mul", &[rows, &zero], vec![]);
+    let constants = b.node("Add", &[&nothing, &constants], vec![]);
+    let mut x = b.node("Concat", &[rows, &constants], vec![("axis", Attr::Int(1))]);
+    for (i, layer) in mapper.blocks.iter().enumerate() {
+        x = block(b, &format!("block{i}"), layer, &x, &Context::Whole)?;
+    }
+    let (from, to, axis) = (b.ints(&[p as i64]), b.ints(&[2 * p as i64]), b.ints(&[1]));
+    b.node_to("Slice", &[&x, &from, &to, &axis], &["prefix"], vec![]);
+    Ok(())
 }
 
 /// As `QueryAdapter::forward`; what depends on the queries alone is stored as a constant.

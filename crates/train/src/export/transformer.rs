@@ -7,8 +7,9 @@ use super::builder::{Attr, Builder, Storage};
 use super::values;
 use crate::model::Block;
 
-/// Where a block's attention looks: at its own sequence under a mask, or at a cache followed by it.
+/// Where a block's attention looks: at its own sequence, whole or under a mask, or at a cache followed by it.
 pub(super) enum Context<'a> {
+    Whole,
     Mask(&'a str),
     Past { key: &'a str, value: &'a str, key_out: &'a str, value_out: &'a str },
 }
@@ -40,7 +41,7 @@ pub(super) fn block(
     }
     let mask = match context {
         Context::Mask(mask) => Some(*mask),
-        Context::Past { .. } => None,
+        Context::Whole | Context::Past { .. } => None,
     };
     let mixed = attention(b, [&q, &k, &v], [n_head, dh], mask);
     let out = linear(b, &format!("{name}_attention_out"), &block.attention_out, &mixed)?;

@@ -7,6 +7,29 @@ use serde::{Deserialize, Serialize};
 
 use super::query_adapter::QueryAdapter;
 use super::transformer::{Block, linear};
+use super::transformer_adapter::TransformerAdapter;
+
+/// How an embedding becomes the first positions of the decoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AdapterConfig {
+    /// One linear layer.
+    Linear,
+    /// A transformer over the expanded embedding and learned constants (ClipCap).
+    Transformer { n_layer: usize },
+    /// Learned queries that look at `n_regions` rows (MacCap).
+    Queries { n_regions: usize },
+}
+
+impl AdapterConfig {
+    /// Rows that it takes.
+    pub fn n_rows(self) -> usize {
+        match self {
+            AdapterConfig::Queries { n_regions } => n_regions,
+            AdapterConfig::Linear | AdapterConfig::Transformer { .. } => 1,
+        }
+    }
+}
 
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct DecoderConfig {
@@ -17,9 +40,7 @@ pub struct DecoderConfig {
     pub d_mlp: usize,
     pub embed_dim: usize,
     pub prefix_length: usize,
-    /// Rows that the adapter's queries look at; without them it is linear and takes one embedding.
-    #[serde(default)]
-    pub n_regions: Option<usize>,
+    pub adapter: AdapterConfig,
     /// Longest sequence: prefix, `bos`, question, answer.
     pub max_positions: usize,
     pub dropout: f64,
@@ -29,9 +50,10 @@ pub struct DecoderConfig {
 /// `prefix_length` input positions. The token embedding doubles as the vocabulary projection.
 #[derive(Module, Debug)]
 pub struct Decoder {
-    /// All of a linear adapter, or the last layer after the queries.
+    /// All of a linear adapter, the first layer before the transformer, or the last after the queries.
     pub adapter: Linear,
     pub query: Option<QueryAdapter>,
+    pub transformer: Option<TransformerAdapter>,
     pub token_embedding: Param<Tensor<2>>,
     pub position_embedding: Param<Tensor<2>>,
     pub blocks: Vec<Block>,
@@ -46,12 +68,21 @@ impl Decoder {
         let block =
             |_| Block::new(config.d, config.n_head, config.d_mlp, config.n_layer, config.dropout, device);
         let DecoderConfig { prefix_length, d, embed_dim, dropout, .. } = *config;
-        let query = config.n_regions.map(|_| QueryAdapter::new(prefix_length, d, embed_dim, dropout, device));
+        let (query, transformer) = match config.adapter {
+            AdapterConfig::Linear => (None, None),
+            AdapterConfig::Transformer { n_layer } => {
+                (None, Some(TransformerAdapter::new(prefix_length, d, n_layer, dropout, device)))
+            }
+            AdapterConfig::Queries { .. } => {
+                (Some(QueryAdapter::new(prefix_length, d, embed_dim, dropout, device)), None)
+            }
+        };
         // A unit embedding has coordinates of about 1/sqrt(D): this starts the prefix at the tokens' scale.
         let (d_in, d_out) = if query.is_some() { (d, d) } else { (embed_dim, prefix_length * d) };
         Decoder {
             adapter: linear(d_in, d_out, 0.02, device),
             query,
+            transformer,
             token_embedding: normal.init([config.vocab_size, config.d], device),
             position_embedding: normal.init([config.max_positions, config.d], device),
             blocks: (0..config.n_layer).map(block).collect(),
@@ -61,10 +92,20 @@ impl Decoder {
         }
     }
 
+    /// Its language model with the words and blocks of `other`, of the same shape; the adapter stays.
+    #[must_use]
+    pub fn with_language_model(mut self, other: Decoder) -> Decoder {
+        self.token_embedding = other.token_embedding;
+        self.position_embedding = other.position_embedding;
+        self.blocks = other.blocks;
+        self.norm = other.norm;
+        self
+    }
+
     /// Vocabulary logits (B, S, V) at every token position.
     ///
-    /// `regions` (B, R, D), one row for a linear adapter; `ids` (B, S) start with `bos` and may be padded at the end: attention is causal,
-    /// so padding is seen by nothing before it.
+    /// `regions` (B, R, D), one row but for queries; `ids` (B, S) start with `bos` and may be padded at the end:
+    /// attention is causal, so padding is seen by nothing before it.
     pub fn forward(&self, regions: Tensor<3>, ids: Tensor<2, Int>) -> Tensor<3> {
         let [b, s] = ids.dims();
         let device = ids.device();
@@ -76,10 +117,14 @@ impl Decoder {
             None => regions,
         };
         let prefix = self.adapter.forward(rows).reshape([b, p, d]);
+        let prefix = match &self.transformer {
+            Some(transformer) => transformer.forward(prefix),
+            None => prefix,
+        };
         let tokens = table.clone().select(0, ids.reshape([b * s])).reshape([b, s, d]);
         let positions = self.position_embedding.val().narrow(0, 0, p + s).unsqueeze_dim(0);
         let x = self.dropout.forward(Tensor::cat(vec![prefix, tokens], 1) + positions);
-        let mask = prefix_mask(p, s, &device);
+        let mask = Some(prefix_mask(p, s, &device));
         let x = self.blocks.iter().fold(x, |x, block| block.forward(x, mask.clone()));
         let x = self.norm.forward(x.narrow(1, p, s)).reshape([b * s, d]);
         let vocab_size = table.dims()[0];

@@ -7,12 +7,14 @@ mod image_head;
 mod query_adapter;
 mod text_encoder;
 mod transformer;
+mod transformer_adapter;
 
-pub use decoder::{Decoder, DecoderConfig};
+pub use decoder::{AdapterConfig, Decoder, DecoderConfig};
 pub use image_head::{GRID_CHANNELS, GRID_SIDE, ImageHead, ImageHeadConfig, SCORE_SCALE};
 pub use query_adapter::QueryAdapter;
 pub use text_encoder::{TextEncoder, TextEncoderConfig};
 pub use transformer::Block;
+pub use transformer_adapter::TransformerAdapter;
 
 use burn::tensor::Tensor;
 

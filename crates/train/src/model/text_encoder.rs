@@ -49,7 +49,7 @@ impl TextEncoder {
         let d = self.token_embedding.dims()[1];
         let tokens = self.token_embedding.val().select(0, ids.reshape([b * s])).reshape([b, s, d]);
         let positions = self.position_embedding.val().narrow(0, 0, s).unsqueeze_dim(0);
-        let mask = causal_mask(s, &device);
+        let mask = Some(causal_mask(s, &device));
         let x = self.blocks.iter().fold(tokens + positions, |x, block| block.forward(x, mask.clone()));
         let last = x.narrow(1, s - 1, 1).reshape([b, d]);
         self.projection.forward(self.norm.forward(last))

@@ -46,11 +46,11 @@ impl Block {
     }
 
     /// `x` (B, S, C); `mask` (1, 1, S, S) is added to the attention logits.
-    pub fn forward(&self, x: Tensor<3>, mask: Tensor<4>) -> Tensor<3> {
+    pub fn forward(&self, x: Tensor<3>, mask: Option<Tensor<4>>) -> Tensor<3> {
         let c = x.dims()[2];
         let qkv = self.qkv.forward(self.norm_attention.forward(x.clone())); // (B, S, 3C)
         let part = |i: usize| qkv.clone().narrow(2, i * c, c);
-        let mixed = attend(part(0), part(1), part(2), self.n_head, Some(mask));
+        let mixed = attend(part(0), part(1), part(2), self.n_head, mask);
         let x = x + self.dropout.forward(self.attention_out.forward(mixed));
         let hidden = relu(self.mlp_in.forward(self.norm_mlp.forward(x.clone())));
         x + self.dropout.forward(self.mlp_out.forward(hidden.clone() * hidden))

@@ -30,6 +30,12 @@ pub fn own_column_loss(logits: Tensor<2>) -> Tensor<1> {
     log_softmax(logits, 1).gather(1, own).mean().neg()
 }
 
+/// Symmetric InfoNCE (CLIP, Radford et al. 2021) of unit rows (B, D), of which the ith of each belong together.
+pub fn symmetric_contrast(images: Tensor<2>, texts: Tensor<2>, tau: f64) -> Tensor<1> {
+    let logits = images.matmul(texts.transpose()).div_scalar(tau);
+    (own_column_loss(logits.clone()) + own_column_loss(logits.transpose())).mul_scalar(0.5)
+}
+
 /// The randomness of one step. It depends on the run's seed and the step alone, so that a resumed run draws
 /// what an uninterrupted one would have drawn.
 pub fn step_rng(seed: u64, step: usize) -> ChaCha8Rng {

@@ -1,0 +1,155 @@
+//! One batch of training: which examples, what the decoder is shown of each, and what it shall write.
+
+use burn::tensor::{Device, Int, Tensor};
+use caption::tags::Tagger;
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+use super::examples::{Example, Examples};
+use crate::recipe::{Centre, MemoryUse, Recipe};
+use crate::tokenizer::PAD;
+
+/// Everything that turns an example into a row of a batch.
+pub struct Shown<'a> {
+    pub recipe: &'a Recipe,
+    pub examples: &'a Examples,
+    /// Mean of the inputs, taken away when the recipe centres (C3).
+    pub mean: Vec<f32>,
+    pub memory: Option<TrainingMemory>,
+    /// Tokens of the prompt for a list of tags.
+    pub prompt: Option<Prompt<'a>>,
+}
+
+pub struct Prompt<'a> {
+    pub tagger: &'a Tagger,
+    pub encode: Box<dyn Fn(&str) -> Vec<u32> + 'a>,
+}
+
+/// Rows of a batch.
+pub struct Batch {
+    /// (B, R, D) unit rows.
+    pub inputs: Tensor<3>,
+    /// (B, S) from `bos`, padded at the end.
+    pub ids: Tensor<2, Int>,
+    /// (B, S - 1): 1 where the next token is to be learned, 0 in a prompt and in padding.
+    pub learned: Tensor<2>,
+    pub n_learned: usize,
+}
+
+impl Shown<'_> {
+    /// Blocks for the projection on the memory, where there is one.
+    pub fn batch(&self, chosen: &[usize], rng: &mut ChaCha8Rng, device: &Device) -> Batch {
+        let dim = self.examples.inputs().dim;
+        let n_copies = self.recipe.n_regions;
+        let noise = self.recipe.noise();
+        let mut inputs = Vec::with_capacity(chosen.len() * n_copies * dim);
+        for idx in chosen {
+            let row = self.examples.input_row(*idx, self.recipe.target, rng);
+            let mut embedding: Vec<f32> = self.examples.inputs().row(row).collect();
+            if self.recipe.centre == Centre::C3 {
+                embedding.iter_mut().zip(&self.mean).for_each(|(x, mean)| *x -= mean);
+                crate::embed::normalize(&mut embedding);
+            }
+            for _ in 0..n_copies {
+                let mut copy = embedding.clone();
+                noise.apply(&mut copy, rng);
+                inputs.extend(copy);
+            }
+        }
+        let inputs = Tensor::<1>::from_data(inputs.as_slice(), device).reshape([chosen.len(), n_copies, dim]);
+        let inputs = match &self.memory {
+            Some(memory) if self.recipe.memory == MemoryUse::Both => {
+                let own: Vec<Option<usize>> = chosen
+                    .iter()
+                    .map(|idx| Some(self.examples.rows[*idx].own))
+                    .map(|own| own.filter(|_| rng.random_bool(self.recipe.exclude_own)))
+                    .collect();
+                memory.project(inputs, &own)
+            }
+            _ => inputs,
+        };
+        let (ids, learned, n_learned) = self.tokens(chosen, rng, device);
+        Batch { inputs, ids, learned, n_learned }
+    }
+
+    fn tokens(
+        &self,
+        chosen: &[usize],
+        rng: &mut ChaCha8Rng,
+        device: &Device,
+    ) -> (Tensor<2, Int>, Tensor<2>, usize) {
+        let rows: Vec<(Vec<u32>, usize)> =
+            chosen.iter().map(|idx| self.row(&self.examples.rows[*idx], rng)).collect();
+        let s = rows.iter().map(|(tokens, _)| tokens.len()).max().unwrap_or(0);
+        let mut ids = Vec::with_capacity(rows.len() * s);
+        let mut learned = Vec::with_capacity(rows.len() * (s - 1));
+        for (tokens, n_given) in &rows {
+            ids.extend(tokens.iter().map(|id| i64::from(*id)));
+            ids.extend(std::iter::repeat_n(i64::from(PAD), s - tokens.len()));
+            // Position i predicts token i + 1.
+            learned.extend((1..s).map(|at| f32::from(u8::from(at >= *n_given && at < tokens.len()))));
+        }
+        let n_learned = learned.iter().filter(|x| **x > 0.0).count();
+        let shape = [rows.len(), s];
+        (
+            Tensor::<1, Int>::from_data(ids.as_slice(), device).reshape(shape),
+            Tensor::<1>::from_data(learned.as_slice(), device).reshape([shape[0], s - 1]),
+            n_learned,
+        )
+    }
+
+    /// `bos`, the prompt, the sentence, `eos`; and how many of these are given.
+    fn row(&self, example: &Example, rng: &mut ChaCha8Rng) -> (Vec<u32>, usize) {
+        let Some(prompt) = &self.prompt else { return (example.tokens.clone(), 1) };
+        let mut tags = example.tags.clone();
+        tags.retain(|_| !rng.random_bool(self.recipe.tag_drop));
+        tags.truncate(crate::tagging::settings().n_max);
+        let mut tokens = vec![example.tokens[0]];
+        tokens.extend((prompt.encode)(&prompt.tagger.prompt(&tags)));
+        let n_given = tokens.len();
+        tokens.extend(&example.tokens[1..]);
+        (tokens, n_given)
+    }
+}
+
+/// The text memory of training: rows of the texts that the example's own caption can be kept out of.
+pub struct TrainingMemory {
+    /// (M, D), outside any gradient.
+    rows: Tensor<2>,
+    /// Which text each row is, sorted.
+    owners: Vec<usize>,
+    tau: f32,
+}
+
+impl TrainingMemory {
+    /// `owners` are the texts whose embeddings `rows` (M, D) holds, in any order.
+    pub fn new(
+        texts: &crate::embed::Embeddings,
+        mut owners: Vec<usize>,
+        tau: f32,
+        device: &Device,
+    ) -> TrainingMemory {
+        owners.sort_unstable();
+        let flat: Vec<f32> = owners.iter().flat_map(|row| texts.row(*row).collect::<Vec<f32>>()).collect();
+        let rows = Tensor::<1>::from_data(flat.as_slice(), device).reshape([owners.len(), texts.dim]);
+        TrainingMemory { rows, owners, tau }
+    }
+
+    /// As `caption::Memory::apply` for every row of `inputs` (B, 1, D), without the memory's row of `own`, which would
+    /// otherwise answer alone.
+    pub fn project(&self, inputs: Tensor<3>, own: &[Option<usize>]) -> Tensor<3> {
+        let [b, n, d] = inputs.dims();
+        let device = inputs.device();
+        let m = self.owners.len();
+        let cosines = inputs.reshape([b * n, d]).matmul(self.rows.clone().transpose());
+        let mut hidden = vec![0.0f32; b * m];
+        for (row, own) in own.iter().enumerate() {
+            if let Some(at) = own.and_then(|own| self.owners.binary_search(&own).ok()) {
+                hidden[row * m + at] = -1e9;
+            }
+        }
+        let hidden = Tensor::<1>::from_data(hidden.as_slice(), &device).reshape([b, m]);
+        let shares = burn::tensor::activation::softmax(cosines.div_scalar(self.tau) + hidden, 1);
+        crate::model::normalize(shares.matmul(self.rows.clone())).reshape([b, n, d])
+    }
+}

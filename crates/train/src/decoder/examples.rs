@@ -1,0 +1,162 @@
+//! What a decoder is trained on: sentences to write, and the embeddings to write them from.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use caption::ImageEncoder;
+use caption::tags::Tagger;
+use rand::Rng;
+
+use super::DecoderArgs;
+use crate::data::{self, CorpusFilter, Pair, read_photo, tidy};
+use crate::embed::{Embeddings, TextTower};
+use crate::graph;
+use crate::recipe::{Source, Target};
+use crate::tagging;
+use crate::text;
+use crate::training::Progress;
+use crate::workers::Workers;
+
+/// Longest sentence in words that a decoder learns to write.
+pub const WORDS_MAX: usize = 25;
+/// Photos between two progress lines.
+const CHUNK: usize = 64;
+
+/// One sentence to write.
+pub struct Example {
+    /// Its tokens from `bos` to `eos`.
+    pub tokens: Vec<u32>,
+    /// Row of the embedding of the sentence itself, among the texts.
+    pub own: usize,
+    /// Rows of the inputs that belong to its photo.
+    pub rows: Range<usize>,
+    /// Tags of what it is written from, as indices of labels.
+    pub tags: Vec<usize>,
+}
+
+pub struct Examples {
+    pub rows: Vec<Example>,
+    /// Embeddings of every sentence: the text memory is drawn from them.
+    pub texts: Embeddings,
+    /// Embeddings of images, where they and not the texts are what the decoder is shown.
+    pub images: Option<Embeddings>,
+}
+
+impl Examples {
+    /// Reads the sentences, and embeds what the recipe's source asks for. Blocks for minutes without a cache.
+    pub fn gather(args: &DecoderArgs, tower: &TextTower, tagger: Option<&Tagger>) -> Result<Examples> {
+        match args.recipe().source {
+            Source::Text => of_sentences(args, tower, tagger),
+            Source::Pairs => of_pairs(args, tower, tagger),
+        }
+    }
+
+    /// What the decoder is shown.
+    pub fn inputs(&self) -> &Embeddings {
+        self.images.as_ref().unwrap_or(&self.texts)
+    }
+
+    /// The row of the inputs that stands for an example.
+    pub fn input_row(&self, idx: usize, target: Target, rng: &mut impl Rng) -> usize {
+        let Example { own, rows, .. } = &self.rows[idx];
+        if self.images.is_some() {
+            return rows.start;
+        }
+        if target == Target::Own || rows.len() < 2 {
+            return *own;
+        }
+        let other = rng.random_range(rows.start..rows.end - 1);
+        if other >= *own { other + 1 } else { other }
+    }
+}
+
+fn of_sentences(args: &DecoderArgs, tower: &TextTower, tagger: Option<&Tagger>) -> Result<Examples> {
+    let filter = CorpusFilter {
+        sources: args.sources.clone(),
+        exclude_pairs: args.exclude_pairs,
+        words_max: WORDS_MAX,
+    };
+    let groups = data::corpus_groups(&args.data, &filter)?;
+    let texts: Vec<String> = groups.iter().flatten().cloned().collect();
+    let sequences = text::sequences(&tower.bpe, &texts)?;
+    let embeddings = tower.embed(&args.cache, &sequences)?;
+    let finder = tagger.map(|tagger| tagging::Finder::new(tagger.labels()));
+    let mut sequences = sequences.into_iter();
+    let mut rows = Vec::with_capacity(texts.len());
+    for group in &groups {
+        let first = rows.len();
+        for (sentence, tokens) in group.iter().zip(&mut sequences) {
+            let tags = finder.as_ref().map_or_else(Vec::new, |finder| finder.find(sentence));
+            rows.push(Example { tokens, own: rows.len(), rows: first..first + group.len(), tags });
+        }
+    }
+    Ok(Examples { rows, texts: embeddings, images: None })
+}
+
+fn of_pairs(args: &DecoderArgs, tower: &TextTower, tagger: Option<&Tagger>) -> Result<Examples> {
+    let dir = args
+        .pairs
+        .as_ref()
+        .context("a source of pairs needs --pairs, a folder with pairs.jsonl and images")?;
+    ensure!(
+        !args.encoder.is_empty(),
+        "a source of pairs needs --encoder, whose image_encoder.onnx embeds them"
+    );
+    let mut pairs = data::pairs(dir, "train")?;
+    let held_out = data::held_out(&args.data)?;
+    for pair in &mut pairs {
+        pair.captions = pair.captions.iter().map(|caption| tidy(caption)).collect();
+        pair.captions.retain(|caption| {
+            (3..=WORDS_MAX).contains(&caption.split(' ').count())
+                && !held_out.contains(&data::wording(caption))
+        });
+    }
+    pairs.retain(|pair| !pair.captions.is_empty());
+    ensure!(!pairs.is_empty(), "{}: no pair has a usable caption", dir.display());
+    let texts: Vec<String> = pairs.iter().flat_map(|pair| pair.captions.iter().cloned()).collect();
+    let sequences = text::sequences(&tower.bpe, &texts)?;
+    let embeddings = tower.embed(&args.cache, &sequences)?;
+    let images = embed_images(dir, &pairs, &args.encoder)?;
+    let mut rows = Vec::with_capacity(texts.len());
+    let owners = pairs.iter().enumerate().flat_map(|(photo, pair)| pair.captions.iter().map(move |_| photo));
+    let mut tags_of: HashMap<usize, Vec<usize>> = HashMap::new();
+    for (own, (photo, tokens)) in owners.zip(sequences).enumerate() {
+        let tag = |tagger: &Tagger| tagger.tag(&images.row(photo).collect::<Vec<f32>>());
+        let tags = tags_of.entry(photo).or_insert_with(|| tagger.map_or_else(Vec::new, tag)).clone();
+        rows.push(Example { tokens, own, rows: photo..photo + 1, tags });
+    }
+    Ok(Examples { rows, texts: embeddings, images: Some(images) })
+}
+
+/// Embeddings of the pairs' images. Of several encoders the (i modulo n)th embeds image i: those of folds, each of
+/// which was trained without the images that it embeds here.
+fn embed_images(dir: &Path, pairs: &[Pair], encoders: &[PathBuf]) -> Result<Embeddings> {
+    let graphs = encoders
+        .iter()
+        .map(|dir| {
+            let path = dir.join("image_encoder.onnx");
+            std::fs::read(&path).with_context(|| format!("read {}", path.display()))
+        })
+        .collect::<Result<Vec<Vec<u8>>>>()?;
+    let workers = Workers::new(|| {
+        graphs
+            .iter()
+            .map(|onnx| Ok(ImageEncoder::new(graph::load("image_encoder", onnx)?)))
+            .collect::<Result<Vec<ImageEncoder>>>()
+    })?;
+    let mut progress = Progress::new("images", 0, pairs.len(), "images");
+    let mut rows = Vec::with_capacity(pairs.len());
+    let numbered: Vec<(usize, &Pair)> = pairs.iter().enumerate().collect();
+    for chunk in numbered.chunks(CHUNK) {
+        rows.extend(workers.map(chunk, |encoders, (idx, pair)| {
+            let photo = read_photo(&dir.join("images").join(&pair.image))?;
+            let n_encoders = encoders.len();
+            let pixels = caption::preprocess(&photo, &crate::bundle::preprocess_settings());
+            Ok(encoders[idx % n_encoders].encode(&pixels)?.embedding)
+        })?);
+        progress.step(rows.len() - 1, 0.0, chunk.len(), 0.0);
+    }
+    Embeddings::from_rows(&rows)
+}

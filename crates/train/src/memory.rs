@@ -1,0 +1,37 @@
+//! The text memory: embeddings of random sentences, and nothing of their words (DeCap, Li et al. 2023).
+
+use anyhow::Result;
+use rand::seq::index;
+use safetensors::tensor::{Dtype, TensorView};
+
+use crate::embed::{Embeddings, normalize};
+use crate::training::step_rng;
+
+/// Its file in a run and in a bundle.
+pub const FILE: &str = "memory.safetensors";
+
+/// Which of `n_texts` sentences make a memory of `n`, or of as many as there are.
+pub fn draw(n_texts: usize, n: usize, seed: u64) -> Vec<usize> {
+    index::sample(&mut step_rng(seed, 0), n_texts, n.min(n_texts)).into_vec()
+}
+
+/// These rows as int8 with a scale each, `centre` taken away first where it is given.
+pub fn file(texts: &Embeddings, rows: &[usize], centre: Option<&[f32]>) -> Result<Vec<u8>> {
+    let mut codes = Vec::with_capacity(rows.len() * texts.dim);
+    let mut scales = Vec::with_capacity(rows.len() * 4);
+    for idx in rows {
+        let mut row: Vec<f32> = texts.row(*idx).collect();
+        if let Some(centre) = centre {
+            row.iter_mut().zip(centre).for_each(|(x, mean)| *x -= mean);
+            normalize(&mut row);
+        }
+        let peak = row.iter().fold(f32::MIN_POSITIVE, |peak, x| peak.max(x.abs()));
+        codes.extend(row.iter().map(|x| (x / peak * 127.0).round() as i8 as u8));
+        scales.extend((peak / 127.0).to_le_bytes());
+    }
+    let tensors = [
+        ("embeddings", TensorView::new(Dtype::I8, vec![rows.len(), texts.dim], &codes)?),
+        ("scales", TensorView::new(Dtype::F32, vec![rows.len()], &scales)?),
+    ];
+    Ok(safetensors::serialize(tensors, None)?)
+}
