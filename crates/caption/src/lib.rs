@@ -44,7 +44,7 @@ pub use bridge::{Bridge, Memory};
 pub use bundle::{Bundle, BundleError, Manifest};
 pub use captioner::{Caption, Captioner};
 pub use encoder::{ImageEncoder, ImageView, TextEncoder};
-pub use models::{LabelScore, Models, rerank_by};
+pub use models::{LabelScore, Models};
 pub use noise::{Noise, normal};
 pub use preprocess::preprocess;
 pub use quality::Quality;

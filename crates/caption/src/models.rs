@@ -137,13 +137,19 @@ impl Models {
     /// # Errors
     /// When a graph fails.
     pub fn caption(&mut self, view: &ImageView) -> Result<Caption, CaptionError> {
-        let conditioned = self.conditioned(view);
+        let bridged = self.bridged(view);
+        let conditioned = self.projected(&bridged);
         let prompt = self.prompt(view);
         let Some(rerank) = self.manifest.decoder.rerank.clone() else {
             return self.captioner.caption(&conditioned, &prompt);
         };
-        let candidates = self.candidates(&conditioned, &prompt, &rerank)?;
-        let best = rerank_by(&mut self.text_encoder, &view.embedding, &candidates, rerank.fluency)?;
+        let mut inputs = self.inputs(&conditioned, &rerank);
+        if rerank.unprojected && self.memory.is_some() {
+            inputs.push(bridged);
+        }
+        let candidates = self.candidates(&inputs, &prompt, rerank.n_candidates)?;
+        let anchors = [(view.embedding.as_slice(), 1.0), (conditioned.as_slice(), rerank.memory_weight)];
+        let best = rerank_by(&mut self.text_encoder, &anchors, &candidates, rerank.fluency)?;
         Ok(candidates.into_iter().nth(best).unwrap_or_else(|| Caption { text: String::new(), score: 0.0 }))
     }
 
@@ -155,16 +161,9 @@ impl Models {
         tokens
     }
 
-    /// What the re-ranking chooses among.
-    fn candidates(
-        &mut self,
-        conditioned: &[f32],
-        prompt: &[u32],
-        rerank: &RerankSettings,
-    ) -> Result<Vec<Caption>, CaptionError> {
-        let Some(samples) = &rerank.samples else {
-            return self.captioner.candidates(conditioned, prompt, rerank.n_candidates);
-        };
+    /// What the captions to choose among are searched from: the adapter's input, noisy copies of it, or both.
+    fn inputs(&self, conditioned: &[f32], rerank: &RerankSettings) -> Vec<Vec<f32>> {
+        let Some(samples) = &rerank.samples else { return vec![conditioned.to_vec()] };
         // The same noise for every picture: the caption of a frame does not depend on the frames before.
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         let mut inputs = if samples.clean { vec![conditioned.to_vec()] } else { Vec::new() };
@@ -175,13 +174,24 @@ impl Models {
             }
             inputs.push(noisy);
         }
+        inputs
+    }
+
+    /// Captions of every input, each text once with its best score, in an order that depends on them alone.
+    fn candidates(
+        &mut self,
+        inputs: &[Vec<f32>],
+        prompt: &[u32],
+        n: usize,
+    ) -> Result<Vec<Caption>, CaptionError> {
         let mut all: Vec<Caption> = Vec::new();
         for input in inputs {
-            let found = self.captioner.candidates(&input, prompt, rerank.n_candidates)?;
-            all.extend(found);
+            all.extend(self.captioner.candidates(input, prompt, n)?);
         }
-        all.sort_by(|a, b| a.text.cmp(&b.text).then(b.score.total_cmp(&a.score)));
-        all.dedup_by(|later, first| later.text == first.text);
+        if inputs.len() > 1 {
+            all.sort_by(|a, b| a.text.cmp(&b.text).then(b.score.total_cmp(&a.score)));
+            all.dedup_by(|later, first| later.text == first.text);
+        }
         Ok(all)
     }
 
@@ -190,7 +200,7 @@ impl Models {
     /// otherwise when a graph fails.
     pub fn answer(&mut self, view: &ImageView, question: &Question) -> Result<Answer, CaptionError> {
         let n_rows = self.manifest.regions.as_ref().map_or(1, |regions| regions.n_regions);
-        let neutral = projected(self.memory.as_ref(), self.neutral.clone()).repeat(n_rows);
+        let neutral = self.projected(&self.neutral).repeat(n_rows);
         let mut answerer = Answerer {
             conditioned: self.conditioned(view),
             captioner: &mut self.captioner,
@@ -228,14 +238,21 @@ impl Models {
 
     /// What the adapter takes: (embed_dim), or (n_regions, embed_dim) for a bundle with regions.
     fn conditioned(&self, view: &ImageView) -> Vec<f32> {
+        self.projected(&self.bridged(view))
+    }
+
+    /// The rows that stand for the image, moved over the gap between the modalities.
+    fn bridged(&self, view: &ImageView) -> Vec<f32> {
         let rows = match &self.manifest.regions {
             None => view.embedding.clone(),
             Some(settings) => regions(view, settings),
         };
-        let row = |row: &[f32]| {
-            let bridged = self.bridge.as_ref().map_or_else(|| row.to_vec(), |bridge| bridge.apply(row));
-            projected(self.memory.as_ref(), bridged)
-        };
+        let row = |row: &[f32]| self.bridge.as_ref().map_or_else(|| row.to_vec(), |bridge| bridge.apply(row));
+        rows.chunks_exact(self.manifest.embedding.dim).flat_map(row).collect()
+    }
+
+    fn projected(&self, rows: &[f32]) -> Vec<f32> {
+        let row = |row: &[f32]| self.memory.as_ref().map_or_else(|| row.to_vec(), |memory| memory.apply(row));
         rows.chunks_exact(self.manifest.embedding.dim).flat_map(row).collect()
     }
 }
@@ -250,24 +267,24 @@ fn check_labels(labels: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-fn projected(memory: Option<&Memory>, embedding: Vec<f32>) -> Vec<f32> {
-    memory.map_or_else(|| embedding.clone(), |memory| memory.apply(&embedding))
-}
-
-/// The candidate with the largest `cosine + fluency * mean log-probability`, as an index.
+/// The candidate with the largest `sum of weight * cosine with an anchor + fluency * mean log-probability`, as an index.
+/// Anchors are unit embeddings (embed_dim), or several such rows of which the first counts.
 ///
 /// # Errors
 /// When the text encoder fails.
-pub fn rerank_by(
+fn rerank_by(
     text_encoder: &mut TextEncoder,
-    embedding: &[f32],
+    anchors: &[(&[f32], f32)],
     candidates: &[Caption],
     fluency: f32,
 ) -> Result<usize, CaptionError> {
     let texts: Vec<&str> = candidates.iter().map(|candidate| candidate.text.as_str()).collect();
     let embeddings = text_encoder.encode(&texts)?;
+    let near = |text: &[f32]| -> f32 {
+        anchors.iter().map(|(anchor, weight)| weight * vector::dot(text, &anchor[..text.len()])).sum()
+    };
     let values: Vec<f32> = std::iter::zip(&embeddings, candidates)
-        .map(|(text, candidate)| vector::dot(text, embedding) + fluency * candidate.score.ln())
+        .map(|(text, candidate)| near(text) + fluency * candidate.score.ln())
         .collect();
     Ok(vector::top(&values, 1).first().copied().unwrap_or(0))
 }

@@ -152,8 +152,13 @@ fn models_with(change: impl FnOnce(&mut caption::Manifest)) -> Models {
 fn a_choice_among_one_caption_is_no_choice() {
     let mut plain = models_with(|_| ());
     let mut reranked = models_with(|manifest| {
-        manifest.decoder.rerank =
-            Some(caption::bundle::RerankSettings { n_candidates: 1, fluency: 0.1, samples: None });
+        manifest.decoder.rerank = Some(caption::bundle::RerankSettings {
+            n_candidates: 1,
+            fluency: 0.1,
+            memory_weight: 0.0,
+            unprojected: false,
+            samples: None,
+        });
     });
     for shade in [0, 90, 200] {
         let view = view(&mut plain, shade);

@@ -54,6 +54,12 @@ pub struct BundleArgs {
     /// Weight of the decoder's own probability in that choice
     #[arg(long, default_value_t = 0.1)]
     pub fluency: f32,
+    /// Weight in that choice of the cosine with the projection on the text memory
+    #[arg(long)]
+    pub memory_weight: Option<f32>,
+    /// Search the image embedding without the text memory, too
+    #[arg(long, action = clap::ArgAction::Set)]
+    pub unprojected: Option<bool>,
     /// Beams from noisy copies of the image embedding that join the choice
     #[arg(long)]
     pub samples: Option<usize>,
@@ -253,6 +259,8 @@ fn rerank(args: &BundleArgs, recipe: &Recipe) -> Option<RerankSettings> {
     (n_candidates > 1 || samples.is_some()).then_some(RerankSettings {
         n_candidates,
         fluency: args.fluency,
+        memory_weight: args.memory_weight.unwrap_or(recipe.rerank_memory),
+        unprojected: args.unprojected.unwrap_or(recipe.unprojected),
         samples,
     })
 }

@@ -67,6 +67,12 @@ pub struct EncoderArgs {
     /// Temperature of the contrast
     #[arg(long, default_value_t = 0.05)]
     pub tau: f64,
+    /// Leave every photo out whose index modulo this number is `--fold`: an encoder that never saw them
+    #[arg(long, default_value_t = 1)]
+    pub folds: usize,
+    /// Which photos to leave out, 0 to `--folds` - 1
+    #[arg(long, requires = "folds")]
+    pub fold: Option<usize>,
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 }
@@ -119,7 +125,10 @@ fn student(args: &EncoderArgs, text: &Path, pairs: &[Pair]) -> Result<Teacher> {
 pub fn run(args: &EncoderArgs, device: &Device) -> Result<()> {
     let train = split(args, "train", args.n_views)?;
     let dev = split(args, "dev", 1)?;
-    let usable: Vec<usize> = (0..train.captions.len()).filter(|i| !train.captions[*i].is_empty()).collect();
+    ensure!(args.fold.is_none_or(|fold| fold < args.folds), "--fold: less than --folds is needed");
+    let usable: Vec<usize> = (0..train.captions.len())
+        .filter(|i| !train.captions[*i].is_empty() && args.fold != Some(i % args.folds))
+        .collect();
     ensure!(usable.len() >= args.batch, "only {} photos have captions in the teacher", usable.len());
     let backbone_path = args.data.join("backbone/mobilenet_edgetpu_224_dequant_f32.onnx");
     let backbone =

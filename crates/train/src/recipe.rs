@@ -126,6 +126,10 @@ pub struct Recipe {
     pub beam_width: usize,
     /// Captions of the beam among which the text encoder chooses; 1 leaves the beam's own.
     pub n_candidates: usize,
+    /// Weight in that choice of the cosine with the projection on the memory.
+    pub rerank_memory: f32,
+    /// Whether captions of the embedding without the memory join the choice.
+    pub unprojected: bool,
     /// Beams from noisy copies of the input that join the choice.
     pub n_samples: usize,
     pub sample_cosine: f32,
@@ -165,6 +169,8 @@ impl Recipe {
             tag_drop: 0.4,
             beam_width: 5,
             n_candidates: 1,
+            rerank_memory: 0.0,
+            unprojected: false,
             n_samples: 0,
             sample_cosine: PAIRED_COSINE,
             noisy_only: false,

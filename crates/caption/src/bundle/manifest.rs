@@ -147,6 +147,12 @@ pub struct RerankSettings {
     pub n_candidates: usize,
     /// The choice has the largest `cosine + fluency * mean log-probability of its tokens`.
     pub fluency: f32,
+    /// Weight, in that sum, of the cosine with what the text memory makes of the image embedding.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub memory_weight: f32,
+    /// Whether the image embedding is also searched as it is, without the text memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unprojected: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<SampleSettings>,
 }
@@ -264,6 +270,11 @@ impl Role {
             Role::Decoder => "decoder",
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(x: &f32) -> bool {
+    *x == 0.0
 }
 
 impl Graphs {

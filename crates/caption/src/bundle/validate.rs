@@ -70,6 +70,10 @@ fn validate_numbers(manifest: &Manifest) -> Result<(), String> {
     let finite = [
         ("preprocess.mean", &preprocess.mean[..]),
         ("decoder.rerank.fluency", &decoder.rerank.iter().map(|rerank| rerank.fluency).collect::<Vec<_>>()),
+        (
+            "decoder.rerank.memory_weight",
+            &decoder.rerank.iter().map(|rerank| rerank.memory_weight).collect::<Vec<_>>(),
+        ),
         ("vqa.decoder_weight", &[vqa.decoder_weight]),
         ("vqa.similarity_weight", &[vqa.similarity_weight]),
         ("vqa.yes_bias", &[vqa.yes_bias]),

@@ -104,23 +104,25 @@ fn of_pairs(args: &DecoderArgs, tower: &TextTower, tagger: Option<&Tagger>) -> R
         !args.encoder.is_empty(),
         "a source of pairs needs --encoder, whose image_encoder.onnx embeds them"
     );
-    let mut pairs = data::pairs(dir, "train")?;
+    // Each with its place among all: folds are counted by it.
+    let mut pairs: Vec<(usize, Pair)> = data::pairs(dir, "train")?.into_iter().enumerate().collect();
     let held_out = data::held_out(&args.data)?;
-    for pair in &mut pairs {
+    for (_, pair) in &mut pairs {
         pair.captions = pair.captions.iter().map(|caption| tidy(caption)).collect();
         pair.captions.retain(|caption| {
             (3..=WORDS_MAX).contains(&caption.split(' ').count())
                 && !held_out.contains(&data::wording(caption))
         });
     }
-    pairs.retain(|pair| !pair.captions.is_empty());
+    pairs.retain(|(_, pair)| !pair.captions.is_empty());
     ensure!(!pairs.is_empty(), "{}: no pair has a usable caption", dir.display());
-    let texts: Vec<String> = pairs.iter().flat_map(|pair| pair.captions.iter().cloned()).collect();
+    let texts: Vec<String> = pairs.iter().flat_map(|(_, pair)| pair.captions.iter().cloned()).collect();
     let sequences = text::sequences(&tower.bpe, &texts)?;
     let embeddings = tower.embed(&args.cache, &sequences)?;
     let images = embed_images(dir, &pairs, &args.encoder)?;
     let mut rows = Vec::with_capacity(texts.len());
-    let owners = pairs.iter().enumerate().flat_map(|(photo, pair)| pair.captions.iter().map(move |_| photo));
+    let owners =
+        pairs.iter().enumerate().flat_map(|(photo, (_, pair))| pair.captions.iter().map(move |_| photo));
     let mut tags_of: HashMap<usize, Vec<usize>> = HashMap::new();
     for (own, (photo, tokens)) in owners.zip(sequences).enumerate() {
         let tag = |tagger: &Tagger| tagger.tag(&images.row(photo).collect::<Vec<f32>>());
@@ -132,7 +134,7 @@ fn of_pairs(args: &DecoderArgs, tower: &TextTower, tagger: Option<&Tagger>) -> R
 
 /// Embeddings of the pairs' images. Of several encoders the (i modulo n)th embeds image i: those of folds, each of
 /// which was trained without the images that it embeds here.
-fn embed_images(dir: &Path, pairs: &[Pair], encoders: &[PathBuf]) -> Result<Embeddings> {
+fn embed_images(dir: &Path, pairs: &[(usize, Pair)], encoders: &[PathBuf]) -> Result<Embeddings> {
     let graphs = encoders
         .iter()
         .map(|dir| {
@@ -148,8 +150,7 @@ fn embed_images(dir: &Path, pairs: &[Pair], encoders: &[PathBuf]) -> Result<Embe
     })?;
     let mut progress = Progress::new("images", 0, pairs.len(), "images");
     let mut rows = Vec::with_capacity(pairs.len());
-    let numbered: Vec<(usize, &Pair)> = pairs.iter().enumerate().collect();
-    for chunk in numbered.chunks(CHUNK) {
+    for chunk in pairs.chunks(CHUNK) {
         rows.extend(workers.map(chunk, |encoders, (idx, pair)| {
             let photo = read_photo(&dir.join("images").join(&pair.image))?;
             let n_encoders = encoders.len();
