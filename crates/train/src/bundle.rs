@@ -9,7 +9,7 @@ use caption::bundle::{
     GraphFile, Graphs, Manifest, MemorySettings, PreprocessSettings, RegionSettings, RerankSettings, Resize,
     SampleSettings, TokenizerSettings, VqaSettings,
 };
-use caption::{Captioner, Tokenizer};
+use caption::{Bundle, Captioner, Tokenizer};
 
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -213,10 +213,10 @@ pub fn captioner(
 pub fn run(args: &BundleArgs) -> Result<()> {
     let config: DecoderConfig = serde_json::from_slice(&read(&args.decoder, "config.json")?)?;
     let recipe = recipe(args)?;
-    let runs = lineage(&args.decoder)?;
+    let lineage = lineage(&args.decoder)?;
     let files = files(args, &recipe)?;
     let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
-    bundle::write(&args.out, manifest(args, &recipe, &config, &runs), &files)?;
+    bundle::write(&args.out, manifest(args, &recipe, &config, &lineage), &files)?;
     let total: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
     for (name, bytes) in &files {
         crate::report(&format!("{:>10} {name}", bytes.len()))?;
@@ -266,7 +266,7 @@ fn rerank(args: &BundleArgs, recipe: &Recipe) -> Option<RerankSettings> {
 }
 
 /// Sizes and hashes are filled in when it is written.
-fn manifest(args: &BundleArgs, recipe: &Recipe, config: &DecoderConfig, runs: &[State]) -> Manifest {
+fn manifest(args: &BundleArgs, recipe: &Recipe, config: &DecoderConfig, lineage: &Lineage) -> Manifest {
     let mut decoder = decoder_settings(config);
     decoder.beam_width = recipe.beam_width;
     decoder.rerank = rerank(args, recipe);
@@ -275,7 +275,7 @@ fn manifest(args: &BundleArgs, recipe: &Recipe, config: &DecoderConfig, runs: &[
         name: args.name.clone(),
         version: args.version.clone(),
         license: LICENSE.to_owned(),
-        provenance: provenance(runs),
+        provenance: provenance(lineage),
         preprocess: preprocess_settings(),
         embedding: EmbeddingSettings {
             dim: config.embed_dim,
@@ -319,8 +319,9 @@ fn manifest(args: &BundleArgs, recipe: &Recipe, config: &DecoderConfig, runs: &[
 }
 
 /// What the decoder saw, run after run, without the paths of the machine that it ran on.
-fn provenance(runs: &[State]) -> String {
-    let described: Vec<String> = runs
+fn provenance(lineage: &Lineage) -> String {
+    let runs = lineage
+        .runs
         .iter()
         .map(|State { step, run }| {
             let (args, recipe) = (&run["args"], &run["recipe"]);
@@ -340,8 +341,12 @@ fn provenance(runs: &[State]) -> String {
                 plain(&args["sources"]),
                 plain(&args["seed"])
             )
-        })
-        .collect();
+        });
+    // What a bundle says of its decoder is the last thing that it says.
+    let earlier = lineage.bundle.as_ref().map(|bundle| bundle.manifest().provenance.clone());
+    let earlier =
+        earlier.map(|text| text.rsplit("decoder: text only, ").next().unwrap_or_default().to_owned());
+    let described: Vec<String> = earlier.into_iter().chain(runs).collect();
     format!(
         "image encoder: MobileNetEdgeTPU (frozen) and an attention-pooling head trained on Flickr8k, COCO and \
          Flickr30k photos toward all-MiniLM-L6-v2; text encoder: distilled from the same; decoder: text only, {}",
@@ -352,18 +357,31 @@ fn provenance(runs: &[State]) -> String {
 /// Longest chain of runs that go on from one another.
 const RUNS_MAX: usize = 16;
 
-/// The run in `dir` and those that it went on from, the first one first.
-fn lineage(dir: &Path) -> Result<Vec<State>> {
-    let mut runs = Vec::new();
+/// Where a decoder comes from: the bundle that its first run started from, if any, and its runs, the first one first.
+struct Lineage {
+    bundle: Option<Bundle>,
+    runs: Vec<State>,
+}
+
+fn lineage(dir: &Path) -> Result<Lineage> {
+    let mut lineage = Lineage { bundle: None, runs: Vec::new() };
     let mut next = Some(dir.to_owned());
-    while let Some(dir) = next {
-        ensure!(runs.len() < RUNS_MAX, "{}: more than {RUNS_MAX} runs go on from one another", dir.display());
+    while let Some(dir) = next.take() {
+        ensure!(
+            lineage.runs.len() < RUNS_MAX,
+            "{}: more than {RUNS_MAX} runs go on from one another",
+            dir.display()
+        );
+        if dir.join(bundle::MANIFEST_FILE).exists() {
+            lineage.bundle = Some(Bundle::open(&dir)?);
+            break;
+        }
         let state = Checkpoint::state(&dir)?;
         next = state.run["args"]["init"].as_str().map(PathBuf::from);
-        runs.push(state);
+        lineage.runs.push(state);
     }
-    runs.reverse();
-    Ok(runs)
+    lineage.runs.reverse();
+    Ok(lineage)
 }
 
 fn bridge_file(centre: Centre, image: &Moments, text: &Moments) -> Result<Vec<u8>> {

@@ -11,6 +11,7 @@ mod eval;
 mod export;
 mod features;
 mod graph;
+mod import;
 mod memory;
 mod model;
 mod pseudo;

@@ -340,3 +340,46 @@ fn dev_wording_never_enters_the_corpus() {
     assert_eq!(groups.iter().flatten().count(), SENTENCES.len());
     assert_eq!(groups.len(), SENTENCES.len() / 2, "two captions share each photo");
 }
+
+#[test]
+fn a_decoder_comes_back_from_its_bundle_as_it_was_exported() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let device = Device::flex().autodiff();
+    toy_data(dir.path());
+    toy_text(dir.path(), &device);
+    decoder::run(&decoder_args(dir.path(), "first", &["--adapter", "linear"]), &device).unwrap();
+    let first = dir.path().join("first");
+    std::fs::write(first.join("image_encoder.onnx"), toy_image_encoder()).unwrap();
+    let (text, bundle) = (dir.path().join("run-text"), dir.path().join("bundle"));
+    let args: crate::bundle::BundleArgs = parse(&[
+        "--text",
+        text.to_str().unwrap(),
+        "--encoder",
+        first.to_str().unwrap(),
+        "--decoder",
+        first.to_str().unwrap(),
+        "--out",
+        bundle.to_str().unwrap(),
+    ]);
+    crate::bundle::run(&args).unwrap();
+    let init = ["--adapter", "linear", "--init", bundle.to_str().unwrap(), "--steps", "0"];
+    decoder::run(&decoder_args(dir.path(), "again", &init), &device).unwrap();
+    for graph in ["adapter.onnx", "decoder.onnx"] {
+        let read = |run: &str| std::fs::read(dir.path().join(run).join(graph)).unwrap();
+        assert!(read("first") == read("again"), "{graph} changed on the way");
+    }
+}
+
+/// An image encoder with the ports of a bundle, around the stand-in for the backbone.
+fn toy_image_encoder() -> Vec<u8> {
+    let config = ImageHeadConfig {
+        d_expand: 64,
+        d_hidden: 32,
+        n_pool: 4,
+        embed_dim: text::EMBED_DIM,
+        dropout_in: 0.2,
+        dropout: 0.2,
+    };
+    export::image::image_encoder(&toy_backbone(), &ImageHead::new(&config, &Device::flex()), 4).unwrap()
+}

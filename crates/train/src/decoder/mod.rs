@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor};
+use caption::Bundle;
 use caption::tags::Tagger;
 use serde::Serialize;
 
@@ -24,7 +25,7 @@ use crate::text::Batches;
 use crate::training::{
     Checkpoint, Optimizer, OptimizerConfig, Progress, learning_rate, step_rng, write_atomically,
 };
-use crate::{memory, pseudo, tagging, tokenizer};
+use crate::{import, memory, pseudo, tagging, tokenizer};
 
 /// Arguments that shape the result.
 #[derive(Clone, Debug, Serialize, clap::Args)]
@@ -61,8 +62,8 @@ pub struct DecoderArgs {
     /// File of labels, one a line, for a recipe with tags
     #[arg(long)]
     pub labels: Option<PathBuf>,
-    /// Start from the decoder of this run instead of from random weights; where its adapter has another shape, from
-    /// its language model alone
+    /// Start from the decoder of this run or bundle instead of from random weights; where its adapter has another
+    /// shape, from its language model alone
     #[arg(long)]
     pub init: Option<PathBuf>,
     #[arg(long, default_value_t = 3)]
@@ -256,10 +257,16 @@ fn config(args: &DecoderArgs, recipe: &Recipe, vocab_size: usize, embed_dim: usi
 fn start(args: &DecoderArgs, config: &DecoderConfig, device: &Device) -> Result<Decoder> {
     let model = Decoder::new(config, device);
     let Some(init) = &args.init else { return Ok(model) };
-    let path = init.join("config.json");
-    let json = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-    let from: DecoderConfig =
-        serde_json::from_slice(&json).with_context(|| format!("parse {}", path.display()))?;
+    let (from, other) = if init.join(caption::bundle::MANIFEST_FILE).exists() {
+        import::decoder(&Bundle::open(init)?, args.dropout, device)?
+    } else {
+        let path = init.join("config.json");
+        let json = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        let from: DecoderConfig =
+            serde_json::from_slice(&json).with_context(|| format!("parse {}", path.display()))?;
+        let other = Checkpoint::load_model(init, Decoder::new(&from, device))?;
+        (from, other)
+    };
     let same_adapter = |a: &DecoderConfig, b: &DecoderConfig| {
         (a.adapter, a.prefix_length, a.embed_dim) == (b.adapter, b.prefix_length, b.embed_dim)
     };
@@ -270,7 +277,6 @@ fn start(args: &DecoderArgs, config: &DecoderConfig, device: &Device) -> Result<
         "--init {}: its language model has another shape than the one that is asked for",
         init.display()
     );
-    let other = Checkpoint::load_model(init, Decoder::new(&from, device))?;
     Ok(if same_adapter(&from, config) { other } else { model.with_language_model(other) })
 }
 

@@ -133,7 +133,7 @@ fn standardised(head: &ImageHead) -> Result<Weights> {
 }
 
 /// The elements of an f32 tensor, however it stores them.
-fn floats(tensor: &pb::TensorProto) -> Vec<f32> {
+pub fn floats(tensor: &pb::TensorProto) -> Vec<f32> {
     if tensor.raw_data.is_empty() {
         return tensor.float_data.clone();
     }
