@@ -15,6 +15,7 @@ mod import;
 mod memory;
 mod model;
 mod pseudo;
+mod questions;
 mod recipe;
 mod rect;
 mod retrieval;
@@ -59,6 +60,8 @@ enum Command {
     Bundle(bundle::BundleArgs),
     /// Measure a bundle's captions and retrieval
     Eval(eval::EvalArgs),
+    /// Make questions about photos from their captions
+    Questions(questions::QuestionsArgs),
     /// Measure a bundle's answers
     Vqa(vqa::VqaArgs),
     /// Measure which frames a bundle calls doubtful
@@ -75,6 +78,7 @@ fn main() -> Result<()> {
         Command::Synth(args) => synth::run(args),
         Command::Bundle(args) => bundle::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Questions(args) => questions::run(args),
         Command::Vqa(args) => vqa::run(args),
         Command::Confidence(args) => confidence::run(args),
     }
