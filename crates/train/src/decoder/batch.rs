@@ -100,7 +100,9 @@ impl Shown<'_> {
 
     /// `bos`, the prompt, the sentence, `eos`; and how many of these are given.
     fn row(&self, example: &Example, rng: &mut ChaCha8Rng) -> (Vec<u32>, usize) {
-        let Some(prompt) = &self.prompt else { return (example.tokens.clone(), 1) };
+        let Some(prompt) = self.prompt.as_ref().filter(|_| example.n_given == 1) else {
+            return (example.tokens.clone(), example.n_given);
+        };
         let mut tags = example.tags.clone();
         tags.retain(|_| !rng.random_bool(self.recipe.tag_drop));
         tags.truncate(crate::tagging::settings().n_max);

@@ -14,20 +14,25 @@ use crate::data::{self, CorpusFilter, Pair, read_photo, tidy};
 use crate::embed::{Embeddings, TextTower};
 use crate::graph;
 use crate::recipe::{Source, Target};
-use crate::tagging;
-use crate::text;
+use crate::tokenizer::{self, BOS, EOS};
 use crate::training::Progress;
 use crate::workers::Workers;
+use crate::{questions, tagging, text};
 
 /// Longest sentence in words that a decoder learns to write.
 pub const WORDS_MAX: usize = 25;
+/// Tokens of a question and of an answer; together they fit the sentences' lengths.
+const QUESTION_TOKENS_MAX: usize = 32;
+const ANSWER_TOKENS_MAX: usize = 8;
 /// Photos between two progress lines.
 const CHUNK: usize = 64;
 
 /// One sentence to write.
 pub struct Example {
-    /// Its tokens from `bos` to `eos`.
+    /// Its tokens from `bos` to `eos`; a question and its answer are one sequence, too.
     pub tokens: Vec<u32>,
+    /// Tokens that are given and not written: `bos`, or `bos` and a question.
+    pub n_given: usize,
     /// Row of the embedding of the sentence itself, among the texts.
     pub own: usize,
     /// Rows of the inputs that belong to its photo.
@@ -60,9 +65,13 @@ impl Examples {
 
     /// The row of the inputs that stands for an example.
     pub fn input_row(&self, idx: usize, target: Target, rng: &mut impl Rng) -> usize {
-        let Example { own, rows, .. } = &self.rows[idx];
+        let Example { own, rows, n_given, .. } = &self.rows[idx];
         if self.images.is_some() {
             return rows.start;
+        }
+        if *n_given > 1 {
+            // All captions of the photo together led to the question.
+            return rng.random_range(rows.clone());
         }
         if target == Target::Own || rows.len() < 2 {
             return *own;
@@ -89,10 +98,39 @@ fn of_sentences(args: &DecoderArgs, tower: &TextTower, tagger: Option<&Tagger>) 
         let first = rows.len();
         for (sentence, tokens) in group.iter().zip(&mut sequences) {
             let tags = finder.as_ref().map_or_else(Vec::new, |finder| finder.find(sentence));
-            rows.push(Example { tokens, own: rows.len(), rows: first..first + group.len(), tags });
+            let own = rows.len();
+            rows.push(Example { tokens, n_given: 1, own, rows: first..first + group.len(), tags });
         }
     }
+    let groups: Vec<&[String]> = groups.iter().map(Vec::as_slice).collect();
+    rows.extend(of_questions(args, tower, &groups)?);
     Ok(Examples { rows, texts: embeddings, images: None })
+}
+
+/// Questions that the captions of a photo answer, with their answers, to be learned beside the captions themselves.
+fn of_questions(args: &DecoderArgs, tower: &TextTower, groups: &[&[String]]) -> Result<Vec<Example>> {
+    if args.questions == 0 {
+        return Ok(Vec::new());
+    }
+    let mut first_of = Vec::with_capacity(groups.len());
+    let mut n_texts = 0;
+    for group in groups {
+        first_of.push(n_texts);
+        n_texts += group.len();
+    }
+    questions::of_groups(groups, args.questions, args.seed)
+        .into_iter()
+        .map(|(photo, question)| {
+            let mut tokens = vec![BOS];
+            tokens.extend(tokenizer::encode(&tower.bpe, &question.question, QUESTION_TOKENS_MAX)?);
+            let n_given = tokens.len();
+            tokens.extend(tokenizer::encode(&tower.bpe, &question.answer, ANSWER_TOKENS_MAX)?);
+            tokens.push(EOS);
+            let first = first_of[photo];
+            let rows = first..first + groups[photo].len();
+            Ok(Example { tokens, n_given, own: first, rows, tags: Vec::new() })
+        })
+        .collect()
 }
 
 fn of_pairs(args: &DecoderArgs, tower: &TextTower, tagger: Option<&Tagger>) -> Result<Examples> {
@@ -127,7 +165,7 @@ fn of_pairs(args: &DecoderArgs, tower: &TextTower, tagger: Option<&Tagger>) -> R
     for (own, (photo, tokens)) in owners.zip(sequences).enumerate() {
         let tag = |tagger: &Tagger| tagger.tag(&images.row(photo).collect::<Vec<f32>>());
         let tags = tags_of.entry(photo).or_insert_with(|| tagger.map_or_else(Vec::new, tag)).clone();
-        rows.push(Example { tokens, own, rows: photo..photo + 1, tags });
+        rows.push(Example { tokens, n_given: 1, own, rows: photo..photo + 1, tags });
     }
     Ok(Examples { rows, texts: embeddings, images: Some(images) })
 }

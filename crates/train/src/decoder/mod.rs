@@ -53,6 +53,9 @@ pub struct DecoderArgs {
     /// Leave out every sentence that the encoder saw beside a photo
     #[arg(long)]
     pub exclude_pairs: bool,
+    /// Questions of each kind to learn beside the captions, made from them by rules; for a source of text
+    #[arg(long, default_value_t = 0)]
+    pub questions: usize,
     /// Folder of image-text pairs, for a source of pairs
     #[arg(long)]
     pub pairs: Option<PathBuf>,
@@ -312,10 +315,11 @@ fn sample(
     let mut captioner = crate::bundle::captioner(&adapter, &decoder, &tower.bpe, config)?;
     let rows = &shown.examples.rows;
     for i in 0..3 {
-        let Example { tokens, own, rows, tags } = &rows[i * rows.len() / 3];
+        let Example { tokens, n_given, own, rows, tags } = &rows[i * rows.len() / 3];
         let input = if shown.examples.images.is_some() { rows.start } else { *own };
         let embedding: Vec<f32> = shown.examples.inputs().row(input).collect();
-        let prompt = shown.prompt.as_ref().map_or_else(Vec::new, |p| (p.encode)(&p.tagger.prompt(tags)));
+        let tags = shown.prompt.as_ref().map(|p| (p.encode)(&p.tagger.prompt(tags)));
+        let prompt = if *n_given > 1 { tokens[1..*n_given].to_vec() } else { tags.unwrap_or_default() };
         let caption = captioner.caption(&embedding.repeat(config.adapter.n_rows()), &prompt)?;
         let own = tower.bpe.decode(tokens, true).map_err(|e| anyhow::anyhow!("decode a sentence: {e}"))?;
         progress.say(&format!("sample {:?} for {:?}", caption.text, own.trim()));

@@ -36,7 +36,7 @@ fn examples() -> Examples {
         .map(|own| {
             let first = own / 3 * 3;
             let tokens = if own % 2 == 0 { vec![1, 5, 6, 2] } else { vec![1, 7, 2] };
-            Example { tokens, own, rows: first..first + 3, tags: vec![] }
+            Example { tokens, n_given: 1, own, rows: first..first + 3, tags: vec![] }
         })
         .collect();
     Examples { rows, texts: unit_rows(N, 3), images: None }
@@ -81,6 +81,16 @@ fn a_sibling_is_another_caption_of_the_same_photo() {
         assert!(row != idx && row / 3 == idx / 3, "{row} for {idx}");
         assert_eq!(examples.input_row(idx, Target::Own, &mut rng), idx);
     }
+}
+
+#[test]
+fn of_a_question_only_the_answer_is_learned() {
+    let mut examples = examples();
+    for example in &mut examples.rows {
+        example.n_given = example.tokens.len() - 2;
+    }
+    let batch = batch(&Recipe::of(Preset::Captiond), &examples, None);
+    assert_eq!(batch.n_learned, 2 * N, "the answer's one token and the end");
 }
 
 #[test]

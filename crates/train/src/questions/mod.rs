@@ -123,6 +123,23 @@ pub fn of(captions: &[String], scenes: &Scenes, rng: &mut impl Rng) -> Vec<Quest
     ask::all(&Facts::of(captions), scenes, rng)
 }
 
+/// Balanced questions about photos, of which `groups` holds the captions, at most `n_per_kind` of a kind; each with the
+/// index of its photo.
+pub fn of_groups(groups: &[&[String]], n_per_kind: usize, seed: u64) -> Vec<(usize, Question)> {
+    let owned: Vec<Vec<String>> = groups.iter().map(|group| group.to_vec()).collect();
+    let kept = balanced(groups, &Scenes::of(&owned), n_per_kind, seed);
+    kept.into_iter().map(|asked| (asked.photo_idx, asked.question)).collect()
+}
+
+fn balanced(groups: &[&[String]], scenes: &Scenes, n_per_kind: usize, seed: u64) -> Vec<Asked> {
+    let mut asked = Vec::new();
+    for (photo_idx, captions) in groups.iter().enumerate() {
+        let questions = of(captions, scenes, &mut step_rng(seed, photo_idx));
+        asked.extend(questions.into_iter().map(|question| Asked { photo_idx, question, order: 0 }));
+    }
+    balance::balanced(asked, n_per_kind, &mut step_rng(seed, groups.len()))
+}
+
 /// The balanced questions of a split; the wrong answers come from the captions of the training split. One seed gives
 /// the same questions on every machine.
 pub fn rows(args: &QuestionsArgs) -> Result<Vec<QuestionRow>> {
@@ -133,15 +150,10 @@ pub fn rows(args: &QuestionsArgs) -> Result<Vec<QuestionRow>> {
         Ok(pairs)
     };
     let train: Vec<Vec<String>> = of_source("train")?.into_iter().map(|pair| pair.captions).collect();
-    let scenes = Scenes::of(&train);
     let mut pairs = of_source(&args.split)?;
     pairs.truncate(args.limit.unwrap_or(usize::MAX));
-    let mut asked = Vec::new();
-    for (photo_idx, pair) in pairs.iter().enumerate() {
-        let questions = of(&pair.captions, &scenes, &mut step_rng(args.seed, photo_idx));
-        asked.extend(questions.into_iter().map(|question| Asked { photo_idx, question, order: 0 }));
-    }
-    let kept = balance::balanced(asked, args.n_per_kind, &mut step_rng(args.seed, pairs.len()));
+    let groups: Vec<&[String]> = pairs.iter().map(|pair| pair.captions.as_slice()).collect();
+    let kept = balanced(&groups, &Scenes::of(&train), args.n_per_kind, args.seed);
     let row = |(idx, asked): (usize, Asked)| {
         let Question { kind, question, answer, choices, .. } = asked.question;
         let question_id = format!("{}-{}-{idx:05}", args.source, args.split);
