@@ -52,8 +52,8 @@ pub struct BundleArgs {
     #[arg(long)]
     pub candidates: Option<usize>,
     /// Weight of the decoder's own probability in that choice
-    #[arg(long, default_value_t = 0.1)]
-    pub fluency: f32,
+    #[arg(long)]
+    pub fluency: Option<f32>,
     /// Weight in that choice of the cosine with the projection on the text memory
     #[arg(long)]
     pub memory_weight: Option<f32>,
@@ -258,7 +258,7 @@ fn rerank(args: &BundleArgs, recipe: &Recipe) -> Option<RerankSettings> {
     let samples = (n_samples > 0).then_some(samples);
     (n_candidates > 1 || samples.is_some()).then_some(RerankSettings {
         n_candidates,
-        fluency: args.fluency,
+        fluency: args.fluency.unwrap_or(recipe.fluency),
         memory_weight: args.memory_weight.unwrap_or(recipe.rerank_memory),
         unprojected: args.unprojected.unwrap_or(recipe.unprojected),
         samples,

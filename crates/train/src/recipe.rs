@@ -126,6 +126,8 @@ pub struct Recipe {
     pub beam_width: usize,
     /// Captions of the beam among which the text encoder chooses; 1 leaves the beam's own.
     pub n_candidates: usize,
+    /// Weight in that choice of the decoder's own mean log-probability.
+    pub fluency: f32,
     /// Weight in that choice of the cosine with the projection on the memory.
     pub rerank_memory: f32,
     /// Whether captions of the embedding without the memory join the choice.
@@ -169,6 +171,7 @@ impl Recipe {
             tag_drop: 0.4,
             beam_width: 5,
             n_candidates: 1,
+            fluency: 0.1,
             rerank_memory: 0.0,
             unprojected: false,
             n_samples: 0,
@@ -181,8 +184,10 @@ impl Recipe {
             adapter: Adapter::Linear,
             prefix_length: 4,
             memory: MemoryUse::Test,
+            n_candidates: 14,
+            fluency: 0.2,
+            unprojected: true,
             beam_width: 3,
-            n_candidates: 5,
             ..text.clone()
         };
         match preset {
