@@ -39,6 +39,8 @@ decoder --out runs/memory --init runs/cooled --sources flickr30k flickr8k coco -
 
 "$train" bundle --text runs/text --encoder runs/encoder --decoder runs/decoder --memory-from runs/memory \
     --out models/lite --beam-width 3 --candidates 5 --memory 8000
-"$train" eval --bundle models/lite --data "$data" --gallery docs/gallery.md
-"$train" confidence --bundle models/lite --data "$data"
+"$train" eval --bundle models/lite --data "$data" --gallery docs/gallery.md \
+    --out runs/results/lite.json --group bundle --label models/lite
+"$train" confidence --bundle models/lite --data "$data" --out runs/results/lite-frames.json
 "$train" vqa --bundle models/lite --data "$data" --set vsr_dev
+"$train" report

@@ -22,6 +22,17 @@ impl Default for Bootstrap {
     }
 }
 
+impl Bootstrap {
+    /// The source of every draw, or why there can be none.
+    pub(crate) fn rng(&self) -> Result<ChaCha8Rng, MetricsError> {
+        let Bootstrap { resamples, seed, level } = *self;
+        if resamples == 0 || !(level > 0.0 && level < 1.0) {
+            return Err(MetricsError::Bootstrap(resamples, level.to_string()));
+        }
+        Ok(ChaCha8Rng::seed_from_u64(seed))
+    }
+}
+
 /// Percentiles of the resampled means.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {
@@ -78,21 +89,17 @@ pub fn compare(
 
 /// The mean of each resample, ascending.
 fn resampled_means(values: &[f64], bootstrap: &Bootstrap) -> Result<Vec<f64>, MetricsError> {
-    let Bootstrap { resamples, seed, level } = *bootstrap;
-    if resamples == 0 || !(level > 0.0 && level < 1.0) {
-        return Err(MetricsError::Bootstrap(resamples, level.to_string()));
-    }
+    let mut rng = bootstrap.rng()?;
     let Ok(n @ 1..) = u32::try_from(values.len()) else { return Err(MetricsError::NoExamples) };
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
     // Drawing a u32, not a usize, keeps the interval the same on 32-bit machines.
     let mut mean = || (0..n).map(|_| values[rng.random_range(0..n) as usize]).sum::<f64>() / f64::from(n);
-    let mut means: Vec<f64> = (0..resamples).map(|_| mean()).collect();
+    let mut means: Vec<f64> = (0..bootstrap.resamples).map(|_| mean()).collect();
     means.sort_by(f64::total_cmp);
     Ok(means)
 }
 
 /// The interval that leaves half of the rest on either side, interpolated between neighbours.
-fn percentiles(ascending: &[f64], level: f64) -> Interval {
+pub(crate) fn percentiles(ascending: &[f64], level: f64) -> Interval {
     let at = |share: f64| {
         let place = share * (ascending.len() - 1) as f64;
         let (below, above) = (ascending[place.floor() as usize], ascending[place.ceil() as usize]);

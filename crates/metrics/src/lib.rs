@@ -31,6 +31,7 @@ mod ngrams;
 pub mod ptb;
 mod report;
 mod rouge;
+mod seeds;
 
 pub use bleu::bleu;
 pub use bootstrap::{Bootstrap, Comparison, Interval, compare, mean_interval, paired};
@@ -38,6 +39,7 @@ pub use cider::{CiderD, DocumentFrequency, cider_d};
 pub use floors::{Floors, central_caption, floors};
 pub use report::{Report, Row, Scores, distinct_share};
 pub use rouge::rouge_l;
+pub use seeds::{Estimate, Runs, estimate};
 
 /// Characters that a sentence may have. The tokenizer and the longest common subsequence are quadratic at worst, so a
 /// runaway decoder or a broken file must not reach them unbounded.

@@ -14,6 +14,7 @@ use rand::Rng;
 use rayon::prelude::*;
 
 use crate::data::{self, Pair, read_photo};
+use crate::report::saved::{self, FrameCount, Frames};
 use crate::training::step_rng;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -26,6 +27,9 @@ pub struct ConfidenceArgs {
     /// Spoiled copies of each kind
     #[arg(long, default_value_t = 50)]
     pub spoiled: usize,
+    /// Write the counts as JSON, for `captiond-train report`
+    #[arg(long)]
+    pub out: Option<PathBuf>,
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 }
@@ -99,9 +103,11 @@ pub fn run(args: &ConfidenceArgs) -> Result<()> {
     let limits = bundle.manifest().confidence.as_ref();
     let limits = limits.with_context(|| format!("{} sets no limits", bundle.id()))?;
     let dev = photos("dev")?;
-    let share = |what: &str, qualities: &[Quality]| {
+    let mut frames = Vec::new();
+    let mut share = |what: &str, qualities: &[Quality]| {
         let n = qualities.iter().filter(|quality| quality.is_doubtful(limits)).count();
         let percent = 100.0 * n as f64 / qualities.len().max(1) as f64;
+        frames.push(FrameCount { what: what.to_owned(), n_doubtful: n, n: qualities.len() });
         crate::report(&format!("  {what:8} {n:4} of {:4} doubtful ({percent:.1} %)", qualities.len()))
     };
     crate::report(&format!("{}: {limits:?}", bundle.id()))?;
@@ -111,7 +117,9 @@ pub fn run(args: &ConfidenceArgs) -> Result<()> {
         let some: Vec<Pair> = some.collect();
         share(&format!("{spoiled:?}").to_lowercase(), &qualities(args, &some, settings, Some(spoiled))?)?;
     }
-    Ok(())
+    let Some(path) = &args.out else { return Ok(()) };
+    let command = crate::eval::saved::command(std::env::args());
+    saved::write(path, &Frames { bundle: bundle.id().to_owned(), frames, command })
 }
 
 fn qualities(

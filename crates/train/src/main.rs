@@ -14,16 +14,19 @@ mod graph;
 mod import;
 mod memory;
 mod model;
+mod plot;
 mod pseudo;
 mod questions;
 mod recipe;
 mod rect;
+mod report;
 mod retrieval;
 mod synth;
 mod tagging;
 mod text;
 mod tokenizer;
 mod training;
+mod views;
 mod vqa;
 mod workers;
 
@@ -66,6 +69,8 @@ enum Command {
     Vqa(vqa::VqaArgs),
     /// Measure which frames a bundle calls doubtful
     Confidence(confidence::ConfidenceArgs),
+    /// Write the results page and its plots from what eval, vqa and confidence have saved
+    Report(report::ReportArgs),
 }
 
 fn main() -> Result<()> {
@@ -81,6 +86,7 @@ fn main() -> Result<()> {
         Command::Questions(args) => questions::run(args),
         Command::Vqa(args) => vqa::run(args),
         Command::Confidence(args) => confidence::run(args),
+        Command::Report(args) => report::run(args),
     }
 }
 

@@ -3,9 +3,12 @@
 use std::fmt;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::report::saved::rounded;
 
 /// Shares in percent.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Retrieval {
     pub n_images: usize,
     pub n_texts: usize,
@@ -52,6 +55,15 @@ impl Retrieval {
             image_to_text: recall(&image_ranks),
             paired_cosine: cosine / texts.len().max(1) as f64,
         }
+    }
+}
+
+impl Retrieval {
+    /// With the decimals that results are kept with.
+    pub fn rounded(mut self) -> Retrieval {
+        let shares = self.text_to_image.iter_mut().chain(&mut self.image_to_text);
+        shares.chain([&mut self.paired_cosine]).for_each(|value| *value = rounded(*value));
+        self
     }
 }
 
