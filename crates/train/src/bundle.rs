@@ -1,5 +1,8 @@
 //! `captiond-train bundle`: from the folders of the runs to a bundle.
 
+mod fit;
+mod lineage;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,10 +12,11 @@ use caption::bundle::{
     GraphFile, Graphs, Manifest, MemorySettings, PreprocessSettings, RegionSettings, RerankSettings, Resize,
     SampleSettings, TokenizerSettings, VqaSettings,
 };
-use caption::{Bundle, Captioner, Tokenizer};
+use caption::{Captioner, Tokenizer};
 
 use safetensors::tensor::{Dtype, TensorView};
 
+use self::lineage::Lineage;
 use crate::decoder::{INPUT_MOMENTS_FILE, RECIPE_FILE};
 use crate::embed::Moments;
 use crate::export::image::INPUT_SIDE;
@@ -20,7 +24,6 @@ use crate::model::{DecoderConfig, GRID_SIDE};
 use crate::recipe::{Adapter, Centre, MemoryUse, Recipe};
 use crate::text::MAX_TOKENS;
 use crate::tokenizer::SPECIALS;
-use crate::training::{Checkpoint, State};
 use crate::{encoder, graph, memory, tagging};
 
 const BRIDGE: &str = "bridge.safetensors";
@@ -213,7 +216,8 @@ pub fn captioner(
 pub fn run(args: &BundleArgs) -> Result<()> {
     let config: DecoderConfig = serde_json::from_slice(&read(&args.decoder, "config.json")?)?;
     let recipe = recipe(args)?;
-    let lineage = lineage(&args.decoder)?;
+    let lineage = Lineage::of(&args.decoder)?;
+    fit::ensure_one_text(args)?;
     let files = files(args, &recipe)?;
     let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
     bundle::write(&args.out, manifest(args, &recipe, &config, &lineage), &files)?;
@@ -275,7 +279,7 @@ fn manifest(args: &BundleArgs, recipe: &Recipe, config: &DecoderConfig, lineage:
         name: args.name.clone(),
         version: args.version.clone(),
         license: LICENSE.to_owned(),
-        provenance: provenance(lineage),
+        provenance: lineage.provenance(),
         preprocess: preprocess_settings(),
         embedding: EmbeddingSettings {
             dim: config.embed_dim,
@@ -316,72 +320,6 @@ fn manifest(args: &BundleArgs, recipe: &Recipe, config: &DecoderConfig, lineage:
             decoder: GraphFile::new("decoder.onnx"),
         },
     }
-}
-
-/// What the decoder saw, run after run, without the paths of the machine that it ran on.
-fn provenance(lineage: &Lineage) -> String {
-    let runs = lineage
-        .runs
-        .iter()
-        .map(|State { step, run }| {
-            let (args, recipe) = (&run["args"], &run["recipe"]);
-            let plain = |value: &serde_json::Value| value.to_string().replace('"', "").to_lowercase();
-            let noise: Vec<String> = (recipe["noise_cosine"].as_array().into_iter().flatten())
-                .map(|cosine| format!("{:.2}", cosine.as_f64().unwrap_or(1.0)))
-                .collect();
-            let apart =
-                if args["exclude_pairs"] == true { ", no sentence of the encoder's photos" } else { "" };
-            format!(
-                "{step} steps of {} (preset {}, source {}, target {}, noise cosine {}, sources {}{apart}, seed {})",
-                plain(&args["batch"]),
-                plain(&recipe["preset"]),
-                plain(&recipe["source"]),
-                plain(&recipe["target"]),
-                noise.join(" to "),
-                plain(&args["sources"]),
-                plain(&args["seed"])
-            )
-        });
-    // What a bundle says of its decoder is the last thing that it says.
-    let earlier = lineage.bundle.as_ref().map(|bundle| bundle.manifest().provenance.clone());
-    let earlier =
-        earlier.map(|text| text.rsplit("decoder: text only, ").next().unwrap_or_default().to_owned());
-    let described: Vec<String> = earlier.into_iter().chain(runs).collect();
-    format!(
-        "image encoder: MobileNetEdgeTPU (frozen) and an attention-pooling head trained on Flickr8k, COCO and \
-         Flickr30k photos toward all-MiniLM-L6-v2; text encoder: distilled from the same; decoder: text only, {}",
-        described.join(", then ")
-    )
-}
-
-/// Longest chain of runs that go on from one another.
-const RUNS_MAX: usize = 16;
-
-/// Where a decoder comes from: the bundle that its first run started from, if any, and its runs, the first one first.
-struct Lineage {
-    bundle: Option<Bundle>,
-    runs: Vec<State>,
-}
-
-fn lineage(dir: &Path) -> Result<Lineage> {
-    let mut lineage = Lineage { bundle: None, runs: Vec::new() };
-    let mut next = Some(dir.to_owned());
-    while let Some(dir) = next.take() {
-        ensure!(
-            lineage.runs.len() < RUNS_MAX,
-            "{}: more than {RUNS_MAX} runs go on from one another",
-            dir.display()
-        );
-        if dir.join(bundle::MANIFEST_FILE).exists() {
-            lineage.bundle = Some(Bundle::open(&dir)?);
-            break;
-        }
-        let state = Checkpoint::state(&dir)?;
-        next = state.run["args"]["init"].as_str().map(PathBuf::from);
-        lineage.runs.push(state);
-    }
-    lineage.runs.reverse();
-    Ok(lineage)
 }
 
 fn bridge_file(centre: Centre, image: &Moments, text: &Moments) -> Result<Vec<u8>> {

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use crate::data::{self, Pair, read_photo};
 use crate::report::saved::{self, FrameCount, Frames};
-use crate::training::step_rng;
+use crate::training::{Progress, step_rng};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct ConfidenceArgs {
@@ -36,6 +36,8 @@ pub struct ConfidenceArgs {
 
 /// Photos of the training split that the limits come from.
 const N_TRAIN: usize = 2000;
+/// Photos between two progress lines.
+const CHUNK: usize = 64;
 /// Share of the training photos beyond each limit.
 const TAIL: f64 = 0.01;
 
@@ -136,7 +138,15 @@ fn qualities(
         };
         Ok(Quality::of(&preprocess(&picture, settings), settings))
     };
-    pairs.par_iter().enumerate().map(of).collect()
+    let mut progress = Progress::new("confidence", 0, pairs.len(), "photos");
+    let mut all = Vec::with_capacity(pairs.len());
+    let pairs: Vec<(usize, &Pair)> = pairs.iter().enumerate().collect();
+    for chunk in pairs.chunks(CHUNK) {
+        let some: Result<Vec<Quality>> = chunk.par_iter().copied().map(of).collect();
+        all.extend(some?);
+        progress.count(all.len(), chunk.len());
+    }
+    Ok(all)
 }
 
 fn report_limits(train: &[Quality]) -> Result<()> {

@@ -5,10 +5,12 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use image::RgbImage;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::training::Inputs;
 
 /// A photo with its captions.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,6 +35,8 @@ pub struct Sentence {
 /// Reads JSON lines, gzip-compressed when the name ends in `.gz`.
 pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+    let n_bytes = file.metadata().with_context(|| format!("look at {}", path.display()))?.len();
+    ensure!(n_bytes > 0, "{} is empty", path.display());
     let reader: Box<dyn Read> = if path.extension().is_some_and(|e| e == "gz") {
         Box::new(flate2::read::MultiGzDecoder::new(file))
     } else {
@@ -42,10 +46,12 @@ pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     for (idx, line) in BufReader::new(reader).lines().enumerate() {
         let line = line.with_context(|| format!("read {} line {}", path.display(), idx + 1))?;
         if !line.trim().is_empty() {
-            rows.push(
-                serde_json::from_str(&line)
-                    .with_context(|| format!("parse {} line {}", path.display(), idx + 1))?,
-            );
+            rows.push(serde_json::from_str(&line).map_err(|e| {
+                let (why, column) = (e.to_string(), e.column());
+                // The parser has seen one line and calls it the first.
+                let why = why.split(" at line ").next().unwrap_or_default();
+                anyhow!("parse {} line {} column {column}: {why}", path.display(), idx + 1)
+            })?);
         }
     }
     Ok(rows)
@@ -160,8 +166,16 @@ impl Teacher {
             bytes.len(),
             texts.len()
         );
+        ensure!(!texts.is_empty(), "{} is empty", text_path.display());
         let embeddings = halves(&bytes).map(half::f16::to_f32).collect();
         Ok(Teacher { texts, embeddings, dim })
+    }
+
+    /// The files of one split, for what is trained on them to record.
+    pub fn inputs(dir: &Path, name: &str) -> Result<Inputs> {
+        Inputs::default()
+            .with_file("teacher's sentences", &dir.join(format!("{name}.txt")))?
+            .with_file("teacher's embeddings", &dir.join(format!("{name}.f16")))
     }
 
     pub fn row(&self, idx: usize) -> &[f32] {

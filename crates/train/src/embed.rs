@@ -1,7 +1,8 @@
 //! Text embeddings of a corpus by the bundle's own text encoder, cached beside the run.
 //!
 //! The cache is keyed by the text encoder, the tokenizer and the sentences: a decoder trained on embeddings of
-//! another encoder would caption nonsense without any error.
+//! another encoder would caption nonsense without any error. That a run does not go on with other embeddings than it
+//! began with is up to its checkpoint.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,9 +13,10 @@ use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
 
 use crate::data::halves;
+use crate::export::text::tokenizer_of;
 use crate::graph;
-use crate::text::{self, EMBED_DIM};
-use crate::training::{Progress, write_atomically};
+use crate::text::EMBED_DIM;
+use crate::training::{Inputs, Progress, sha256_hex, write_atomically};
 use crate::workers::Workers;
 
 /// Sentences that one thread takes at a time.
@@ -26,14 +28,35 @@ const GROUP: usize = 8;
 pub struct TextTower {
     pub bpe: Tokenizer,
     onnx: Vec<u8>,
+    inputs: Inputs,
 }
 
 impl TextTower {
     /// Reads `text_encoder.onnx` and `tokenizer.json`: of a run, or of a bundle.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or the encoder was trained with another tokenizer.
     pub fn open(dir: &Path) -> Result<TextTower> {
-        let path = dir.join("text_encoder.onnx");
-        let onnx = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-        Ok(TextTower { bpe: text::load_tokenizer(dir)?, onnx })
+        let (onnx_path, json_path) = (dir.join("text_encoder.onnx"), dir.join("tokenizer.json"));
+        let onnx = std::fs::read(&onnx_path).with_context(|| format!("read {}", onnx_path.display()))?;
+        let json = std::fs::read(&json_path).with_context(|| format!("read {}", json_path.display()))?;
+        let own = tokenizer_of(&onnx).with_context(|| format!("parse {}", onnx_path.display()))?;
+        ensure!(
+            own.is_none_or(|own| own == sha256_hex(&json)),
+            "{} was trained with another tokenizer than {}",
+            onnx_path.display(),
+            json_path.display()
+        );
+        let bpe = Tokenizer::from_bytes(&json)
+            .map_err(|e| anyhow::anyhow!("parse {}: {e}", json_path.display()))?;
+        let [encoder, tokenizer] = Inputs::TEXT;
+        let inputs = Inputs::default().with(encoder, &onnx).with(tokenizer, &json);
+        Ok(TextTower { bpe, onnx, inputs })
+    }
+
+    /// The two files, for what is trained on the embeddings to record.
+    pub fn inputs(&self) -> &Inputs {
+        &self.inputs
     }
 
     /// Embeddings of `sequences` (`bos` .. `eos`), from the folder `cache` when it has them, else computed and kept
@@ -168,7 +191,7 @@ fn compute(tower: &TextTower, sequences: &[Vec<u32>]) -> Result<Embeddings> {
             place.iter_mut().zip(row).for_each(|(to, x)| *to = half::f16::from_f32(*x));
         }
         let n = group.iter().map(|batch| batch.len()).sum();
-        progress.step(group_idx * GROUP + group.len() - 1, 0.0, n, 0.0);
+        progress.count(group_idx * GROUP + group.len(), n);
     }
     Ok(Embeddings { dim: EMBED_DIM, data })
 }

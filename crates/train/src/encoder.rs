@@ -5,6 +5,7 @@
 //! caption a photo. The mean of a photo's captions serves as a second, smoother target.
 
 use std::collections::{BTreeSet, HashMap};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -21,7 +22,7 @@ use crate::model::{GRID_CHANNELS, ImageHead, ImageHeadConfig, normalize};
 use crate::retrieval::Retrieval;
 use crate::text::{self, EMBED_DIM};
 use crate::training::{
-    Checkpoint, Optimizer, OptimizerConfig, Progress, learning_rate, step_rng, symmetric_contrast,
+    Checkpoint, Inputs, Optimizer, OptimizerConfig, Progress, learning_rate, step_rng, symmetric_contrast,
     write_atomically,
 };
 
@@ -75,6 +76,27 @@ pub struct EncoderArgs {
     pub fold: Option<usize>,
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Steps between two checkpoints, and between two looks at the dev photos
+    #[arg(long, default_value = "100")]
+    #[serde(skip)]
+    pub save_every: NonZeroUsize,
+}
+
+impl EncoderArgs {
+    fn backbone(&self) -> PathBuf {
+        self.data.join("backbone/mobilenet_edgetpu_224_dequant_f32.onnx")
+    }
+
+    /// What the paths among the arguments hold.
+    fn inputs(&self) -> Result<Inputs> {
+        let targets = match &self.text {
+            None => Teacher::inputs(&self.teacher, "train")?,
+            Some(text) => TextTower::open(text)?.inputs().clone(),
+        };
+        targets
+            .with_file("backbone", &self.backbone())?
+            .with_file("list of photos", &self.data.join("pairs.jsonl"))
+    }
 }
 
 /// Moments of the embeddings of training photos, in the run's folder.
@@ -93,11 +115,15 @@ pub fn split(args: &EncoderArgs, name: &str, n_views: usize) -> Result<Split> {
     // The dev figures are told of Flickr8k's dev photos alone.
     let pairs: Vec<Pair> =
         pairs.into_iter().filter(|pair| name == "train" || pair.source == "flickr8k").collect();
-    let photos: Vec<PathBuf> = pairs.iter().map(|pair| args.data.join("images").join(&pair.image)).collect();
-    let backbone = args.data.join("backbone/mobilenet_edgetpu_224_dequant_f32.onnx");
+    ensure!(
+        !pairs.is_empty(),
+        "{}: no photo of the split {name} can be used",
+        args.data.join("pairs.jsonl").display()
+    );
+    let photos: Vec<&Path> = pairs.iter().map(|pair| pair.image.as_path()).collect();
     std::fs::create_dir_all(&args.out).with_context(|| format!("create {}", args.out.display()))?;
     let cache = args.out.join(format!("grids_{name}_{n_views}.f16"));
-    let grids = Grids::open(&cache, &photos, n_views, &backbone)?;
+    let grids = Grids::open(&cache, &args.data.join("images"), &photos, n_views, &args.backbone())?;
     let teacher = match &args.text {
         None => Teacher::read(&args.teacher, name, EMBED_DIM)?,
         Some(text) => student(args, text, &pairs)?,
@@ -123,16 +149,22 @@ fn student(args: &EncoderArgs, text: &Path, pairs: &[Pair]) -> Result<Teacher> {
 }
 
 pub fn run(args: &EncoderArgs, device: &Device) -> Result<()> {
+    ensure!(args.n_views > 0, "--n-views 0: at least one view is needed");
+    ensure!(args.fold.is_none_or(|fold| fold < args.folds), "--fold: less than --folds is needed");
+    let checkpoint = Checkpoint::open(&args.out, serde_json::to_value(args)?, args.inputs()?)?;
     let train = split(args, "train", args.n_views)?;
     let dev = split(args, "dev", 1)?;
-    ensure!(args.fold.is_none_or(|fold| fold < args.folds), "--fold: less than --folds is needed");
     let usable: Vec<usize> = (0..train.captions.len())
         .filter(|i| !train.captions[*i].is_empty() && args.fold != Some(i % args.folds))
         .collect();
-    ensure!(usable.len() >= args.batch, "only {} photos have captions in the teacher", usable.len());
-    let backbone_path = args.data.join("backbone/mobilenet_edgetpu_224_dequant_f32.onnx");
+    ensure!(
+        args.batch > 0 && usable.len() >= args.batch,
+        "--batch {}: {} photos have captions in the teacher",
+        args.batch,
+        usable.len()
+    );
     let backbone =
-        std::fs::read(&backbone_path).with_context(|| format!("read {}", backbone_path.display()))?;
+        std::fs::read(args.backbone()).with_context(|| format!("read {}", args.backbone().display()))?;
 
     device.seed(args.seed);
     let config = ImageHeadConfig {
@@ -149,13 +181,12 @@ pub fn run(args: &EncoderArgs, device: &Device) -> Result<()> {
     let bias = Tensor::<1>::from_data(bias.as_slice(), device);
     let sample = whole_views(&train, 0, train.captions.len().min(1000), device);
     let model = ImageHead::new(&config, device).freeze(weight, bias, sample);
-    let checkpoint = Checkpoint::new(&args.out, serde_json::to_value(args)?);
     let optimizer =
         Optimizer::new(&OptimizerConfig { weight_decay: args.weight_decay, ..Default::default() });
     let (first_step, mut model, mut optimizer) = checkpoint.load(model, optimizer)?;
     let mut progress = Progress::new("encoder", first_step, args.steps, "photos");
     for step in first_step..args.steps {
-        if step > first_step && step.is_multiple_of(100) {
+        if step > first_step && step.is_multiple_of(args.save_every.get()) {
             checkpoint.save(step, &model, &optimizer)?;
             progress.say(&evaluate(&model, &dev, device)?.to_string());
         }

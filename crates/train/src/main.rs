@@ -34,6 +34,7 @@ mod workers;
 mod tests;
 
 use std::io::Write;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
@@ -73,8 +74,15 @@ enum Command {
     Report(report::ReportArgs),
 }
 
-fn main() -> Result<()> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    let Err(error) = run(&Cli::parse()) else { return ExitCode::SUCCESS };
+    // One line with all causes: who reads it is to find the file and the reason, not our stack. A closed stderr must
+    // not change how the command ends.
+    let _closed = writeln!(std::io::stderr(), "captiond-train: {error:#}").is_err();
+    ExitCode::FAILURE
+}
+
+fn run(cli: &Cli) -> Result<()> {
     let device = || Ok::<Device, anyhow::Error>(device(&cli.device)?.autodiff());
     match &cli.command {
         Command::Text(args) => text::run(args, &device()?),

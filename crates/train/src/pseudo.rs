@@ -63,7 +63,7 @@ pub fn contrast(
         }
         let flat = crate::export::values(crate::model::normalize(free.features.val()))?;
         moved.extend(flat.chunks_exact(dim).map(<[f32]>::to_vec));
-        progress.step(moved.len() - 1, 0.0, batch.len(), LR);
+        progress.count(moved.len(), batch.len());
     }
     Embeddings::from_rows(&moved)
 }

@@ -71,7 +71,7 @@ fn text_encoder_graph_equals_the_network() {
     let ids: Vec<i64> = vec![1, 5, 9, 2, 1, 7, 8, 2];
     let tensor = Tensor::<1, Int>::from_data(ids.as_slice(), &device).reshape([2, 4]);
     let network = export::values(crate::model::normalize(model.forward(tensor))).unwrap();
-    let mut graph = load(&export::text::text_encoder(&model).unwrap());
+    let mut graph = load(&export::text::text_encoder(&model, "0").unwrap());
     let mask: Vec<f32> = (0..16).map(|i| if i % 4 <= i / 4 { 0.0 } else { -1e9 }).collect();
     let outputs = graph
         .run(&[

@@ -3,9 +3,10 @@
 //! Loss: 1 - cosine to the teacher, plus contrast within the batch against the teacher's embeddings
 //! (InfoNCE), so that the student keeps the neighbourhoods and not only the directions.
 
-use std::path::{Path, PathBuf};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use burn::tensor::{Device, Int, Tensor};
 use rand::Rng;
 use serde::Serialize;
@@ -15,7 +16,8 @@ use crate::data::Teacher;
 use crate::model::{TextEncoder, TextEncoderConfig, normalize};
 use crate::tokenizer::{self, BOS, EOS};
 use crate::training::{
-    Checkpoint, Optimizer, OptimizerConfig, Progress, learning_rate, own_column_loss, step_rng,
+    Checkpoint, Optimizer, OptimizerConfig, Progress, learning_rate, own_column_loss, say, sha256_hex,
+    step_rng, write_atomically,
 };
 
 /// Arguments that shape the result.
@@ -44,6 +46,10 @@ pub struct TextArgs {
     pub warmup_steps: usize,
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Steps between two checkpoints, and between two looks at the dev sentences
+    #[arg(long, default_value = "1000")]
+    #[serde(skip)]
+    pub save_every: NonZeroUsize,
 }
 
 /// Longest sentence of the text encoder, with `bos` and `eos`.
@@ -53,11 +59,23 @@ const TAU: f64 = 0.05;
 /// Width of the teacher's embeddings.
 pub const EMBED_DIM: usize = 384;
 
+/// Width of an attention head.
+const D_HEAD: usize = 64;
+
+/// Checks that a width splits into heads.
+pub fn ensure_heads(d: usize) -> Result<()> {
+    ensure!(
+        d > 0 && d.is_multiple_of(D_HEAD),
+        "--d {d}: a multiple of {D_HEAD} is needed, the width of a head"
+    );
+    Ok(())
+}
+
 pub fn config(args: &TextArgs, vocab_size: usize) -> TextEncoderConfig {
     TextEncoderConfig {
         vocab_size,
         n_layer: args.n_layer,
-        n_head: args.d / 64,
+        n_head: args.d / D_HEAD,
         d: args.d,
         d_mlp: 4 * args.d,
         embed_dim: EMBED_DIM,
@@ -66,24 +84,27 @@ pub fn config(args: &TextArgs, vocab_size: usize) -> TextEncoderConfig {
 }
 
 pub fn run(args: &TextArgs, device: &Device) -> Result<()> {
+    ensure_heads(args.d)?;
     let teacher = Teacher::read(&args.teacher, "train", EMBED_DIM)?;
     let dev = Teacher::read(&args.teacher, "dev", EMBED_DIM)?;
-    std::fs::create_dir_all(&args.out).with_context(|| format!("create {}", args.out.display()))?;
+    let inputs = Teacher::inputs(&args.teacher, "train")?;
+    let checkpoint = Checkpoint::open(&args.out, serde_json::to_value(args)?, inputs)?;
+    say("text", &format!("learns {} tokens from {} sentences", args.vocab_size, teacher.texts.len()));
     let bpe = tokenizer::train(teacher.texts.iter().map(String::as_str), args.vocab_size)?;
-    bpe.save(args.out.join("tokenizer.json"), false).map_err(|e| anyhow::anyhow!("save tokenizer: {e}"))?;
+    let bpe_json = serde_json::to_vec(&bpe)?;
+    write_atomically(&args.out.join("tokenizer.json"), &bpe_json)?;
     let config = config(args, bpe.get_vocab_size(true));
-    std::fs::write(args.out.join("config.json"), serde_json::to_vec_pretty(&config)?)?;
+    write_atomically(&args.out.join("config.json"), &serde_json::to_vec_pretty(&config)?)?;
     let sequences = sequences(&bpe, &teacher.texts)?;
-    let batches = Batches::new(sequences.iter().map(Vec::len), args.batch);
+    let batches = Batches::new(sequences.iter().map(Vec::len), args.batch)?;
 
     device.seed(args.seed);
     let model = TextEncoder::new(&config, device);
-    let checkpoint = Checkpoint::new(&args.out, serde_json::to_value(args)?);
     let optimizer = Optimizer::new(&OptimizerConfig::default());
     let (first_step, mut model, mut optimizer) = checkpoint.load(model, optimizer)?;
     let mut progress = Progress::new("text", first_step, args.steps, "tokens");
     for step in first_step..args.steps {
-        if step > first_step && step.is_multiple_of(1000) {
+        if step > first_step && step.is_multiple_of(args.save_every.get()) {
             checkpoint.save(step, &model, &optimizer)?;
             progress.say(&format!("dev cosine to teacher {:.4}", dev_cosine(&model, &bpe, &dev, device)?));
         }
@@ -100,8 +121,8 @@ pub fn run(args: &TextArgs, device: &Device) -> Result<()> {
     }
     checkpoint.save(args.steps, &model, &optimizer)?;
     progress.say(&format!("dev cosine to teacher {:.4}", dev_cosine(&model, &bpe, &dev, device)?));
-    let onnx = crate::export::text::text_encoder(&model)?;
-    crate::training::write_atomically(&args.out.join("text_encoder.onnx"), &onnx)
+    let onnx = crate::export::text::text_encoder(&model, &sha256_hex(&bpe_json))?;
+    write_atomically(&args.out.join("text_encoder.onnx"), &onnx)
 }
 
 /// Student rows against all teacher rows of the batch.
@@ -139,14 +160,21 @@ pub struct Batches {
 
 impl Batches {
     /// `lengths` are those of the sentences, at most [`MAX_TOKENS`] each.
-    pub fn new(lengths: impl Iterator<Item = usize>, batch: usize) -> Batches {
+    ///
+    /// # Errors
+    /// When no two of them are equal: a batch of one teaches nothing about the others.
+    pub fn new(lengths: impl Iterator<Item = usize>, batch: usize) -> Result<Batches> {
+        ensure!(batch > 0, "--batch 0: at least one sentence is needed");
         let mut by_length = vec![Vec::new(); MAX_TOKENS + 1];
+        let mut n_sentences = 0;
         for (row, length) in lengths.enumerate() {
             by_length[length].push(row);
+            n_sentences += 1;
         }
         by_length.retain(|rows| rows.len() > 1);
         let n_rows = by_length.iter().map(Vec::len).sum();
-        Batches { by_length, n_rows, batch }
+        ensure!(n_rows > 0, "draw batches: no two of {n_sentences} sentences have one length in tokens");
+        Ok(Batches { by_length, n_rows, batch })
     }
 
     pub fn sample(&self, rng: &mut impl Rng) -> Vec<usize> {
@@ -174,10 +202,4 @@ fn dev_cosine(model: &TextEncoder, bpe: &Tokenizer, dev: &Teacher, device: &Devi
         total += embedding.iter().zip(dev.row(*row)).map(|(a, b)| f64::from(a * b)).sum::<f64>();
     }
     Ok(total / rows.len() as f64)
-}
-
-/// Loads the trained encoder's configuration and tokenizer from its folder.
-pub fn load_tokenizer(dir: &Path) -> Result<Tokenizer> {
-    Tokenizer::from_file(dir.join("tokenizer.json"))
-        .map_err(|e| anyhow::anyhow!("load {}: {e}", dir.join("tokenizer.json").display()))
 }

@@ -54,7 +54,7 @@ fn encode(models: &Workers<Models>, images: &Path, photos: &[PathBuf]) -> Result
             let photo = read_photo(&images.join(photo))?;
             Ok(models.encode(&models.preprocess(&photo))?)
         })?);
-        progress.step(views.len() - 1, 0.0, chunk.len(), 0.0);
+        progress.count(views.len(), chunk.len());
     }
     Ok(views)
 }

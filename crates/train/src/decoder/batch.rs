@@ -1,13 +1,15 @@
 //! One batch of training: which examples, what the decoder is shown of each, and what it shall write.
 
+use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor};
 use caption::tags::Tagger;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
+use tokenizers::Tokenizer;
 
 use super::examples::{Example, Examples};
 use crate::recipe::{Centre, MemoryUse, Recipe};
-use crate::tokenizer::PAD;
+use crate::tokenizer::{self, PAD};
 
 /// Everything that turns an example into a row of a batch.
 pub struct Shown<'a> {
@@ -22,8 +24,18 @@ pub struct Shown<'a> {
 
 pub struct Prompt<'a> {
     pub tagger: &'a Tagger,
-    pub encode: Box<dyn Fn(&str) -> Vec<u32> + 'a>,
+    pub bpe: &'a Tokenizer,
 }
+
+impl Prompt<'_> {
+    /// Tokens of the prompt for these tags.
+    pub fn tokens(&self, tags: &[usize]) -> Result<Vec<u32>> {
+        tokenizer::encode(self.bpe, &self.tagger.prompt(tags), PROMPT_TOKENS_MAX)
+    }
+}
+
+/// Tokens of a prompt; three labels take about twenty.
+const PROMPT_TOKENS_MAX: usize = 48;
 
 /// Rows of a batch.
 pub struct Batch {
@@ -38,7 +50,7 @@ pub struct Batch {
 
 impl Shown<'_> {
     /// Blocks for the projection on the memory, where there is one.
-    pub fn batch(&self, chosen: &[usize], rng: &mut ChaCha8Rng, device: &Device) -> Batch {
+    pub fn batch(&self, chosen: &[usize], rng: &mut ChaCha8Rng, device: &Device) -> Result<Batch> {
         let dim = self.examples.inputs().dim;
         let n_copies = self.recipe.n_regions;
         let noise = self.recipe.noise();
@@ -68,8 +80,8 @@ impl Shown<'_> {
             }
             _ => inputs,
         };
-        let (ids, learned, n_learned) = self.tokens(chosen, rng, device);
-        Batch { inputs, ids, learned, n_learned }
+        let (ids, learned, n_learned) = self.tokens(chosen, rng, device)?;
+        Ok(Batch { inputs, ids, learned, n_learned })
     }
 
     fn tokens(
@@ -77,9 +89,9 @@ impl Shown<'_> {
         chosen: &[usize],
         rng: &mut ChaCha8Rng,
         device: &Device,
-    ) -> (Tensor<2, Int>, Tensor<2>, usize) {
+    ) -> Result<(Tensor<2, Int>, Tensor<2>, usize)> {
         let rows: Vec<(Vec<u32>, usize)> =
-            chosen.iter().map(|idx| self.row(&self.examples.rows[*idx], rng)).collect();
+            chosen.iter().map(|idx| self.row(&self.examples.rows[*idx], rng)).collect::<Result<_>>()?;
         let s = rows.iter().map(|(tokens, _)| tokens.len()).max().unwrap_or(0);
         let mut ids = Vec::with_capacity(rows.len() * s);
         let mut learned = Vec::with_capacity(rows.len() * (s - 1));
@@ -91,26 +103,26 @@ impl Shown<'_> {
         }
         let n_learned = learned.iter().filter(|x| **x > 0.0).count();
         let shape = [rows.len(), s];
-        (
+        Ok((
             Tensor::<1, Int>::from_data(ids.as_slice(), device).reshape(shape),
             Tensor::<1>::from_data(learned.as_slice(), device).reshape([shape[0], s - 1]),
             n_learned,
-        )
+        ))
     }
 
     /// `bos`, the prompt, the sentence, `eos`; and how many of these are given.
-    fn row(&self, example: &Example, rng: &mut ChaCha8Rng) -> (Vec<u32>, usize) {
+    fn row(&self, example: &Example, rng: &mut ChaCha8Rng) -> Result<(Vec<u32>, usize)> {
         let Some(prompt) = self.prompt.as_ref().filter(|_| example.n_given == 1) else {
-            return (example.tokens.clone(), example.n_given);
+            return Ok((example.tokens.clone(), example.n_given));
         };
         let mut tags = example.tags.clone();
         tags.retain(|_| !rng.random_bool(self.recipe.tag_drop));
         tags.truncate(crate::tagging::settings().n_max);
         let mut tokens = vec![example.tokens[0]];
-        tokens.extend((prompt.encode)(&prompt.tagger.prompt(&tags)));
+        tokens.extend(prompt.tokens(&tags)?);
         let n_given = tokens.len();
         tokens.extend(&example.tokens[1..]);
-        (tokens, n_given)
+        Ok((tokens, n_given))
     }
 }
 

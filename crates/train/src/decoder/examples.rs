@@ -15,7 +15,7 @@ use crate::embed::{Embeddings, TextTower};
 use crate::graph;
 use crate::recipe::{Source, Target};
 use crate::tokenizer::{self, BOS, EOS};
-use crate::training::Progress;
+use crate::training::{Progress, say};
 use crate::workers::Workers;
 use crate::{questions, tagging, text};
 
@@ -89,6 +89,7 @@ fn of_sentences(args: &DecoderArgs, tower: &TextTower, tagger: Option<&Tagger>) 
     };
     let groups = data::corpus_groups(&args.data, &filter)?;
     let texts: Vec<String> = groups.iter().flatten().cloned().collect();
+    say("decoder", &format!("tokenizes {} sentences", texts.len()));
     let sequences = text::sequences(&tower.bpe, &texts)?;
     let embeddings = tower.embed(&args.cache, &sequences)?;
     let finder = tagger.map(|tagger| tagging::Finder::new(tagger.labels()));
@@ -195,7 +196,7 @@ fn embed_images(dir: &Path, pairs: &[(usize, Pair)], encoders: &[PathBuf]) -> Re
             let pixels = caption::preprocess(&photo, &crate::bundle::preprocess_settings());
             Ok(encoders[idx % n_encoders].encode(&pixels)?.embedding)
         })?);
-        progress.step(rows.len() - 1, 0.0, chunk.len(), 0.0);
+        progress.count(rows.len(), chunk.len());
     }
     Embeddings::from_rows(&rows)
 }

@@ -6,6 +6,7 @@ mod examples;
 #[cfg(test)]
 mod tests;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -20,12 +21,12 @@ pub use self::examples::WORDS_MAX;
 use self::examples::{Example, Examples};
 use crate::embed::{Moments, TextTower};
 use crate::model::{Decoder, DecoderConfig};
-use crate::recipe::{Centre, MemoryUse, Preset, Pseudo, Recipe, Switches};
-use crate::text::Batches;
+use crate::recipe::{Centre, MemoryUse, Preset, Pseudo, Recipe, Source, Switches};
+use crate::text::{Batches, ensure_heads};
 use crate::training::{
-    Checkpoint, Optimizer, OptimizerConfig, Progress, learning_rate, step_rng, write_atomically,
+    Checkpoint, Inputs, Optimizer, OptimizerConfig, Progress, learning_rate, step_rng, write_atomically,
 };
-use crate::{import, memory, pseudo, tagging, tokenizer};
+use crate::{import, memory, pseudo, tagging};
 
 /// Arguments that shape the result.
 #[derive(Clone, Debug, Serialize, clap::Args)]
@@ -89,6 +90,10 @@ pub struct DecoderArgs {
     pub warmup_steps: usize,
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Steps between two checkpoints
+    #[arg(long, default_value = "500")]
+    #[serde(skip)]
+    pub save_every: NonZeroUsize,
     /// Write a checkpoint at this step and end; the same command goes on from there
     #[arg(long)]
     #[serde(skip)]
@@ -97,8 +102,7 @@ pub struct DecoderArgs {
 
 /// Room for prefix, `bos`, tags or a question, and what is written.
 const MAX_POSITIONS: usize = 96;
-/// Steps between checkpoints, and between sample captions.
-const SAVE_STEPS: usize = 500;
+/// Steps between sample captions.
 const SAMPLE_STEPS: usize = 1000;
 /// What a run leaves for `captiond-train bundle`.
 pub const RECIPE_FILE: &str = "recipe.json";
@@ -108,13 +112,40 @@ impl DecoderArgs {
     pub fn recipe(&self) -> Recipe {
         self.switches.recipe(self.preset)
     }
+
+    /// What the paths among the arguments hold.
+    fn inputs(&self, tower: &TextTower) -> Result<Inputs> {
+        let mut inputs = tower.inputs().clone().with_file("dev captions", &self.data.join("pairs.jsonl"))?;
+        if self.recipe().source == Source::Text {
+            inputs = inputs.with_file("corpus", &self.data.join("text/corpus.jsonl.gz"))?;
+        }
+        if let Some(pairs) = &self.pairs {
+            inputs = inputs.with_file("list of pairs", &pairs.join("pairs.jsonl"))?;
+        }
+        if let Some(labels) = &self.labels {
+            inputs = inputs.with_file("list of labels", labels)?;
+        }
+        for (idx, encoder) in self.encoder.iter().enumerate() {
+            let name = format!("image encoder {}", idx + 1);
+            inputs = inputs.with_file(&name, &encoder.join("image_encoder.onnx"))?;
+        }
+        Ok(inputs)
+    }
 }
 
 pub fn run(args: &DecoderArgs, device: &Device) -> Result<()> {
     let recipe = args.recipe();
     recipe.check().map_err(anyhow::Error::msg)?;
-    std::fs::create_dir_all(&args.out).with_context(|| format!("create {}", args.out.display()))?;
+    ensure_heads(args.d)?;
     let tower = TextTower::open(&args.text)?;
+    let described = serde_json::json!({"args": args, "recipe": recipe});
+    let checkpoint = Checkpoint::open(&args.out, described, args.inputs(&tower)?)?;
+    if let Some(init) = &args.init {
+        let is_bundle = init.join(caption::bundle::MANIFEST_FILE).exists();
+        let from =
+            if is_bundle { TextTower::open(init)?.inputs().clone() } else { Checkpoint::state(init)?.inputs };
+        from.ensure_text(init, tower.inputs(), &args.text)?;
+    }
     let tagger = tagger(args, &recipe, &tower)?;
     let mut examples = Examples::gather(args, &tower, tagger.as_ref())?;
     if recipe.pseudo != Pseudo::Off {
@@ -127,19 +158,20 @@ pub fn run(args: &DecoderArgs, device: &Device) -> Result<()> {
     let owners = memory::draw(examples.texts.len(), recipe.n_memory, args.seed);
     let centre = (recipe.centre == Centre::C3).then_some(moments.mean.as_slice());
     write_atomically(&args.out.join(memory::FILE), &memory::file(&examples.texts, &owners, centre)?)?;
-    let encode = |text: &str| tokenizer::encode(&tower.bpe, text, MAX_POSITIONS / 2).unwrap_or_default();
     let shown = Shown {
         recipe: &recipe,
         examples: &examples,
         mean: moments.mean,
         memory: (recipe.memory == MemoryUse::Both)
             .then(|| TrainingMemory::new(&examples.texts, owners, recipe.memory_tau, device)),
-        prompt: tagger.as_ref().map(|tagger| Prompt { tagger, encode: Box::new(encode) }),
+        prompt: tagger.as_ref().map(|tagger| Prompt { tagger, bpe: &tower.bpe }),
     };
 
     device.seed(args.seed);
     let model = start(args, &config, device)?;
-    let Some(model) = train(args, &shown, &tower, model, &config, device)? else { return Ok(()) };
+    let Some(model) = train(args, &shown, &tower, &checkpoint, model, &config, device)? else {
+        return Ok(());
+    };
     let (adapter, decoder) = graphs(&model, &config)?;
     write_atomically(&args.out.join("adapter.onnx"), &adapter)?;
     write_atomically(&args.out.join("decoder.onnx"), &decoder)
@@ -150,21 +182,20 @@ fn train(
     args: &DecoderArgs,
     shown: &Shown<'_>,
     tower: &TextTower,
+    checkpoint: &Checkpoint,
     model: Decoder,
     config: &DecoderConfig,
     device: &Device,
 ) -> Result<Option<Decoder>> {
     let rows = &shown.examples.rows;
-    let batches = Batches::new(rows.iter().map(|example| example.tokens.len()), args.batch);
-    let run = serde_json::json!({"args": args, "recipe": shown.recipe});
-    let checkpoint = Checkpoint::new(&args.out, run);
+    let batches = Batches::new(rows.iter().map(|example| example.tokens.len()), args.batch)?;
     let optimizer = Optimizer::new(&OptimizerConfig::default());
     let (first_step, mut model, mut optimizer) = checkpoint.load(model, optimizer)?;
     let mut progress = Progress::new("decoder", first_step, args.steps, "tokens");
     progress.say(&format!("{} sentences in {} steps of {}", rows.len(), args.steps, args.batch));
     for step in first_step..args.steps {
         let stop = args.stop_at == Some(step);
-        if stop || (step > first_step && step.is_multiple_of(SAVE_STEPS)) {
+        if stop || (step > first_step && step.is_multiple_of(args.save_every.get())) {
             checkpoint.save(step, &model, &optimizer)?;
         }
         if stop {
@@ -176,7 +207,7 @@ fn train(
         }
         device.seed(args.seed.wrapping_add(step as u64));
         let mut rng = step_rng(args.seed, step);
-        let batch = shown.batch(&batches.sample(&mut rng), &mut rng, device);
+        let batch = shown.batch(&batches.sample(&mut rng), &mut rng, device)?;
         let n_learned = batch.n_learned;
         let loss = loss(&model, batch, args.label_smoothing);
         let value = f64::from(loss.clone().into_scalar::<f32>());
@@ -318,7 +349,7 @@ fn sample(
         let Example { tokens, n_given, own, rows, tags } = &rows[i * rows.len() / 3];
         let input = if shown.examples.images.is_some() { rows.start } else { *own };
         let embedding: Vec<f32> = shown.examples.inputs().row(input).collect();
-        let tags = shown.prompt.as_ref().map(|p| (p.encode)(&p.tagger.prompt(tags)));
+        let tags = shown.prompt.as_ref().map(|prompt| prompt.tokens(tags)).transpose()?;
         let prompt = if *n_given > 1 { tokens[1..*n_given].to_vec() } else { tags.unwrap_or_default() };
         let caption = captioner.caption(&embedding.repeat(config.adapter.n_rows()), &prompt)?;
         let own = tower.bpe.decode(tokens, true).map_err(|e| anyhow::anyhow!("decode a sentence: {e}"))?;

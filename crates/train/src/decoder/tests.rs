@@ -1,7 +1,5 @@
 //! What must hold between the switches of the pipeline, whatever is trained.
 
-#![expect(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
-
 use burn::tensor::Device;
 use caption::{Memory, normal};
 use rand::SeedableRng as _;
@@ -45,7 +43,7 @@ fn examples() -> Examples {
 fn batch(recipe: &Recipe, examples: &Examples, memory: Option<TrainingMemory>) -> Batch {
     let mean = examples.texts.mean();
     let shown = Shown { recipe, examples, mean, memory, prompt: None };
-    shown.batch(&(0..N).collect::<Vec<_>>(), &mut step_rng(5, 0), &Device::flex())
+    shown.batch(&(0..N).collect::<Vec<_>>(), &mut step_rng(5, 0), &Device::flex()).unwrap()
 }
 
 fn inputs(recipe: &Recipe) -> Vec<f32> {

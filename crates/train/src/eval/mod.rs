@@ -185,7 +185,7 @@ fn captions(models: &Workers<Models>, views: &[ImageView]) -> Result<Vec<Caption
     let mut captions = Vec::with_capacity(views.len());
     for chunk in views.chunks(CHUNK) {
         captions.extend(models.map(chunk, |models, view| Ok(models.caption(view)?))?);
-        progress.step(captions.len() - 1, 0.0, chunk.len(), 0.0);
+        progress.count(captions.len(), chunk.len());
     }
     Ok(captions)
 }

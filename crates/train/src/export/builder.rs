@@ -40,6 +40,7 @@ pub enum Dim {
 #[derive(Default)]
 pub struct Builder {
     graph: pb::GraphProto,
+    metadata: Vec<pb::StringStringEntryProto>,
     n_names: usize,
     constants: HashMap<String, String>,
 }
@@ -179,6 +180,11 @@ impl Builder {
         });
     }
 
+    /// Says something about the whole file, which no engine acts on.
+    pub fn describe(&mut self, key: &str, value: &str) {
+        self.metadata.push(pb::StringStringEntryProto { key: key.to_owned(), value: value.to_owned() });
+    }
+
     /// Serialises the graph.
     pub fn finish(self) -> Vec<u8> {
         pb::ModelProto {
@@ -187,6 +193,7 @@ impl Builder {
             producer_version: env!("CARGO_PKG_VERSION").to_owned(),
             opset_import: vec![pb::OperatorSetIdProto { domain: String::new(), version: OPSET }],
             graph: Some(self.graph),
+            metadata_props: self.metadata,
             ..Default::default()
         }
         .encode_to_vec()

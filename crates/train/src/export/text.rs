@@ -8,9 +8,23 @@ use super::transformer::{Context, block, layer_norm, linear, normalize};
 use super::values;
 use crate::model::TextEncoder;
 
-/// `ids` [B,S], `mask` [S,S] to `embedding` [B,D].
-pub fn text_encoder(model: &TextEncoder) -> Result<Vec<u8>> {
+/// Where the file says which tokenizer its ids come from: the sha256 of its `tokenizer.json`.
+const TOKENIZER_KEY: &str = "tokenizer_sha256";
+
+/// The sha256 of the tokenizer that a text encoder was trained with, if the file says so.
+///
+/// # Errors
+/// When it is no ONNX file.
+pub fn tokenizer_of(onnx: &[u8]) -> Result<Option<String>> {
+    let model = engine::onnx::parse(onnx)?;
+    let entry = model.metadata_props.into_iter().find(|entry| entry.key == TOKENIZER_KEY);
+    Ok(entry.map(|entry| entry.value))
+}
+
+/// `ids` [B,S], `mask` [S,S] to `embedding` [B,D], for the ids of the tokenizer with this sha256.
+pub fn text_encoder(model: &TextEncoder, tokenizer_sha256: &str) -> Result<Vec<u8>> {
     let mut b = Builder::new("text_encoder");
+    b.describe(TOKENIZER_KEY, tokenizer_sha256);
     let ids = b.input("ids", DataType::Int64, &[Dim::S("B"), Dim::S("S")]);
     let mask = b.input("mask", DataType::Float, &[Dim::S("S"), Dim::S("S")]);
     let table_values = values(model.token_embedding.val())?;

@@ -208,7 +208,7 @@ fn detect(onnx: &[u8], labels: &[String], images: &Path, rows: &[Row]) -> Result
                 things: things.collect(),
             })
         })?);
-        progress.step(photos.len() - 1, 0.0, chunk.len(), 0.0);
+        progress.count(photos.len(), chunk.len());
     }
     Ok(photos)
 }

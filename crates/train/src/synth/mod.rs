@@ -98,8 +98,8 @@ fn fill(args: &SynthArgs, bank: &Bank) -> Result<(usize, usize)> {
             lines.push('\n');
         }
         file.write_all(lines.as_bytes()).with_context(|| format!("write {}", path.display()))?;
-        let last = chunk.last().map_or(0, |(idx, _)| *idx);
-        progress.step(last, 0.0, chunk.len(), 0.0);
+        let n_done = chunk.last().map_or(0, |(idx, _)| idx + 1);
+        progress.count(n_done, chunk.len());
     }
     Ok((n_there, missing.len()))
 }

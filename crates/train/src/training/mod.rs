@@ -1,12 +1,16 @@
 //! What every training loop needs: a schedule, one optimizer step, checkpoints, a progress line.
 
 mod checkpoint;
+mod durable;
+mod inputs;
 mod optimizer;
 mod progress;
 
-pub use checkpoint::{Checkpoint, State, write_atomically};
+pub use checkpoint::{Checkpoint, State};
+pub use durable::write_atomically;
+pub use inputs::{Inputs, sha256_hex};
 pub use optimizer::{Optimizer, OptimizerConfig};
-pub use progress::Progress;
+pub use progress::{Progress, say};
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};

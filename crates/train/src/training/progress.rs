@@ -1,4 +1,4 @@
-//! One line a report: step, loss, speed, time left.
+//! One line a report: what is done, the loss if there is one, speed, time left.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -20,9 +20,9 @@ const PERIOD: Duration = Duration::from_secs(5);
 const SMOOTHING: f64 = 0.98;
 
 impl Progress {
-    /// `unit` names what is counted (tokens, photos).
+    /// `unit` names what is counted (tokens, photos). Says where work goes on that does not begin at its beginning.
     pub fn new(name: &'static str, first_step: usize, steps: usize, unit: &'static str) -> Progress {
-        Progress {
+        let progress = Progress {
             name,
             steps,
             started_at: Instant::now(),
@@ -31,25 +31,37 @@ impl Progress {
             loss: None,
             n_units: 0.0,
             unit,
+        };
+        if (1..steps).contains(&first_step) {
+            progress.say(&format!("goes on after {first_step} of {steps}"));
         }
+        progress
     }
 
-    /// Counts one finished step.
+    /// Counts one finished step of training.
     pub fn step(&mut self, step: usize, loss: f64, n_units: usize, lr: f64) {
         let smoothed = self.loss.map_or(loss, |old| SMOOTHING * old + (1.0 - SMOOTHING) * loss);
         self.loss = Some(smoothed);
+        self.line(step + 1, n_units, "step ", &format!(" loss {smoothed:.4} lr {lr:.2e}"));
+    }
+
+    /// Counts `n_units` of work that has no loss, after which `n_done` steps are finished.
+    pub fn count(&mut self, n_done: usize, n_units: usize) {
+        self.line(n_done, n_units, "", "");
+    }
+
+    fn line(&mut self, n_done: usize, n_units: usize, before: &str, after: &str) {
         self.n_units += n_units as f64;
-        let last = step + 1 == self.steps;
+        let last = n_done == self.steps;
         if !last && self.printed_at.is_some_and(|at| at.elapsed() < PERIOD) {
             return;
         }
         self.printed_at = Some(Instant::now());
         let elapsed = self.started_at.elapsed().as_secs_f64().max(1e-3);
-        let per_step = elapsed / (step + 1 - self.first_step) as f64;
-        let left = per_step * (self.steps - step - 1) as f64;
+        let per_step = elapsed / (n_done - self.first_step).max(1) as f64;
+        let left = per_step * self.steps.saturating_sub(n_done) as f64;
         self.say(&format!(
-            "step {}/{} loss {smoothed:.4} lr {lr:.2e} {:.0} {}/s, {} left",
-            step + 1,
+            "{before}{n_done}/{}{after}, {:.0} {}/s, {} left",
             self.steps,
             self.n_units / elapsed,
             self.unit,
@@ -59,9 +71,14 @@ impl Progress {
 
     /// Prints a line of its own.
     pub fn say(&self, text: &str) {
-        // A closed stderr must not end a training run.
-        let _closed = writeln!(std::io::stderr(), "{}: {text}", self.name).is_err();
+        say(self.name, text);
     }
+}
+
+/// Prints a line about work that has no steps to count.
+pub fn say(name: &str, text: &str) {
+    // A closed stderr must not end a training run.
+    let _closed = writeln!(std::io::stderr(), "{name}: {text}").is_err();
 }
 
 fn minutes(seconds: f64) -> String {
