@@ -28,7 +28,9 @@ fn alone() -> MutexGuard<'static, ()> {
     RANDOM.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What a test gives replaces what its helper gave.
 #[derive(Parser)]
+#[command(args_override_self = true)]
 struct Args<T: clap::Args> {
     #[command(flatten)]
     args: T,
