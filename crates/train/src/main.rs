@@ -57,7 +57,7 @@ enum Command {
     /// Train the image head toward the sentence teacher
     Encoder(encoder::EncoderArgs),
     /// Train a caption decoder from sentences alone
-    Decoder(decoder::DecoderArgs),
+    Decoder(Box<decoder::DecoderArgs>),
     /// Make synthetic image-text pairs from captions and photos without captions
     Synth(synth::SynthArgs),
     /// Assemble a bundle from the folders of the runs

@@ -51,13 +51,20 @@ impl Lineage {
             .map(|State { step, run, .. }| {
                 let (args, recipe) = (&run["args"], &run["recipe"]);
                 let plain = |value: &serde_json::Value| value.to_string().replace('"', "").to_lowercase();
-                let noise: Vec<String> = (recipe["noise_cosine"].as_array().into_iter().flatten())
+                let mut noise: Vec<String> = (recipe["noise_cosine"].as_array().into_iter().flatten())
                     .map(|cosine| format!("{:.2}", cosine.as_f64().unwrap_or(1.0)))
                     .collect();
+                noise.dedup();
+                let n_questions = args["questions"].as_u64().unwrap_or(0);
+                let questions = if n_questions > 0 {
+                    format!(", up to {n_questions} questions of each kind made from them")
+                } else {
+                    String::new()
+                };
                 let apart =
                     if args["exclude_pairs"] == true { ", no sentence of the encoder's photos" } else { "" };
                 format!(
-                    "{step} steps of {} (preset {}, source {}, target {}, noise cosine {}, sources {}{apart}, seed {})",
+                    "{step} steps of {} (preset {}, source {}, target {}, noise cosine {}, sources {}{apart}{questions}, seed {})",
                     plain(&args["batch"]),
                     plain(&recipe["preset"]),
                     plain(&recipe["source"]),
