@@ -2,7 +2,9 @@
 //!
 //! The only file of this crate that touches the disk. What the bytes mean is for others.
 
+mod answers;
 mod manifest;
+mod search;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -10,13 +12,15 @@ use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+pub use answers::{KindSettings, VqaSettings};
 use engine::onnx;
 use manifest::FileEntry;
 pub use manifest::{
     Affinity, BridgeSettings, ConfidenceSettings, DecoderSettings, EmbeddingSettings, FORMAT, Filter,
-    GraphFile, Graphs, Manifest, MemorySettings, PreprocessSettings, RegionSettings, RerankSettings, Resize,
-    Role, SampleSettings, TagSettings, TokenizerSettings, VqaSettings,
+    GraphFile, Graphs, Manifest, MemorySettings, PreprocessSettings, RegionSettings, Resize, Role,
+    TagSettings, TokenizerSettings,
 };
+pub use search::{RerankSettings, SampleSettings};
 use sha2::{Digest as _, Sha256};
 
 /// The file that makes a folder a bundle.

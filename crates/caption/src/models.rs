@@ -15,7 +15,7 @@ use crate::noise::Noise;
 use crate::regions::regions;
 use crate::tags::{self, LABEL_PROMPT, Tagger};
 use crate::tokenizer::Tokenizer;
-use crate::vqa::{Answer, Answerer, Question};
+use crate::vqa::{Answer, Answerer, Question, Reply};
 use crate::{CaptionError, Quality, preprocess, vector};
 
 /// What stands for no image in particular.
@@ -199,19 +199,28 @@ impl Models {
     /// [`CaptionError::Request`] when the question or its choices are empty, too many or too long;
     /// otherwise when a graph fails.
     pub fn answer(&mut self, view: &ImageView, question: &Question) -> Result<Answer, CaptionError> {
+        Ok(self.reply(Some(view), question)?.answer(&self.manifest.vqa))
+    }
+
+    /// The evidence behind [`answer`](Models::answer), for those who fit its weights. Without a view, that of a model
+    /// which knows the question alone: what stands for no image in particular is put in the place of the image.
+    ///
+    /// # Errors
+    /// As [`answer`](Models::answer).
+    pub fn reply(&mut self, view: Option<&ImageView>, question: &Question) -> Result<Reply, CaptionError> {
         let n_rows = self.manifest.regions.as_ref().map_or(1, |regions| regions.n_regions);
         let neutral = self.projected(&self.neutral).repeat(n_rows);
         let mut answerer = Answerer {
-            conditioned: self.conditioned(view),
+            embedding: view.map_or_else(|| self.neutral.clone(), |view| view.embedding.clone()),
+            conditioned: view.map_or_else(|| neutral.clone(), |view| self.conditioned(view)),
             captioner: &mut self.captioner,
             text_encoder: &mut self.text_encoder,
             tokenizer: &self.tokenizer,
-            settings: &self.manifest.vqa,
             logit_scale: self.manifest.embedding.logit_scale,
-            neutral: &neutral,
+            neutral,
             neutral_text: &self.neutral,
         };
-        answerer.answer(view, question)
+        answerer.reply(question)
     }
 
     /// Zero-shot: which of the labels fits, best first.

@@ -113,7 +113,12 @@ fn manifest() -> Manifest {
             beam_width: 2,
             rerank: None,
         },
-        vqa: VqaSettings { unsure_below: 0.6, decoder_weight: 1.0, similarity_weight: 1.0, yes_bias: 0.0 },
+        vqa: VqaSettings {
+            unsure_below: 0.6,
+            decoder_weight: 1.0,
+            similarity_weight: 1.0,
+            ..VqaSettings::default()
+        },
         regions: None,
         bridge: None,
         memory: None,

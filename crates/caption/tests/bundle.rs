@@ -150,6 +150,28 @@ fn a_manifest_that_is_malformed_or_contradicts_itself_names_the_key() {
 }
 
 #[test]
+fn weights_of_one_kind_of_question_are_optional_whole_and_in_range() {
+    let (manifest, _) = tiny_bundle(1);
+    let plain = manifest.vqa.of_kind(caption::AnswerKind::Color);
+    assert_eq!((plain.decoder_weight, plain.prior_weight, plain.temperature), (1.0, 0.0, 1.0));
+    let dir = written();
+    let dir = dir.path().join("tiny");
+    let table = |temperature: &str| {
+        format!(
+            "[vqa.color]\ndecoder_weight = 0.5\nsimilarity_weight = 0.2\nprior_weight = 0.1\n\
+             temperature = {temperature}\n\n[graphs.image_encoder]"
+        )
+    };
+    edit_manifest(&dir, "[graphs.image_encoder]", &table("2.0"));
+    let fitted = Bundle::open(&dir).unwrap().manifest().vqa.of_kind(caption::AnswerKind::Color);
+    assert_eq!((fitted.decoder_weight, fitted.temperature), (0.5, 2.0));
+    edit_manifest(&dir, "temperature = 2.0", "temperature = 0.0");
+    assert!(error(&dir).to_string().contains("vqa.color.temperature"));
+    edit_manifest(&dir, "temperature = 0.0\n", "");
+    assert!(matches!(error(&dir), BundleError::Manifest { .. }));
+}
+
+#[test]
 fn an_oversized_manifest_is_not_read_to_its_end() {
     let dir = written();
     let dir = dir.path().join("tiny");

@@ -1,5 +1,7 @@
 //! How far a score would move with other images of the same kind: the bootstrap over images.
 
+use std::collections::BTreeMap;
+
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -70,6 +72,34 @@ pub fn paired(first: &[f64], second: &[f64], bootstrap: &Bootstrap) -> Result<Co
     Ok(Comparison { difference, interval: percentiles(&means, bootstrap.level), not_above })
 }
 
+/// [`paired`] for several values an image: whole images are drawn, since what is asked about one photo is right or
+/// wrong together. `images` has the image of each value; the difference is over values, not over images.
+pub fn paired_within(
+    first: &[f64],
+    second: &[f64],
+    images: &[usize],
+    bootstrap: &Bootstrap,
+) -> Result<Comparison, MetricsError> {
+    if first.len() != second.len() || first.len() != images.len() {
+        return Err(MetricsError::Unpaired { left: first.len(), right: second.len().min(images.len()) });
+    }
+    let mut by_image: BTreeMap<usize, (f64, f64)> = BTreeMap::new();
+    for ((a, b), image) in first.iter().zip(second).zip(images) {
+        let (sum, n) = by_image.entry(*image).or_default();
+        *sum += a - b;
+        *n += 1.0;
+    }
+    let sums: Vec<(f64, f64)> = by_image.into_values().collect();
+    let mean = |drawn: &mut dyn Iterator<Item = (f64, f64)>| {
+        let (sum, n) = drawn.fold((0.0, 0.0), |(sum, n), (a, b)| (sum + a, n + b));
+        sum / n
+    };
+    let means = resampled(sums.len(), bootstrap, |draws| mean(&mut draws.map(|at| sums[at])))?;
+    let not_above = means.iter().filter(|&&mean| mean <= 0.0).count() as f64 / means.len() as f64;
+    let difference = mean(&mut sums.iter().copied());
+    Ok(Comparison { difference, interval: percentiles(&means, bootstrap.level), not_above })
+}
+
 /// [`paired`] on the CIDEr-D of two systems. Both lists must hold the same images in the same order, which is checked by
 /// their references.
 pub fn compare(
@@ -89,13 +119,24 @@ pub fn compare(
 
 /// The mean of each resample, ascending.
 fn resampled_means(values: &[f64], bootstrap: &Bootstrap) -> Result<Vec<f64>, MetricsError> {
+    let n = values.len() as f64;
+    resampled(values.len(), bootstrap, |draws| draws.map(|at| values[at]).sum::<f64>() / n)
+}
+
+/// A number of each resample of `n` things, ascending; `number` is given the drawn places.
+fn resampled(
+    n: usize,
+    bootstrap: &Bootstrap,
+    number: impl Fn(&mut dyn Iterator<Item = usize>) -> f64,
+) -> Result<Vec<f64>, MetricsError> {
     let mut rng = bootstrap.rng()?;
-    let Ok(n @ 1..) = u32::try_from(values.len()) else { return Err(MetricsError::NoExamples) };
+    let Ok(n @ 1..) = u32::try_from(n) else { return Err(MetricsError::NoExamples) };
     // Drawing a u32, not a usize, keeps the interval the same on 32-bit machines.
-    let mut mean = || (0..n).map(|_| values[rng.random_range(0..n) as usize]).sum::<f64>() / f64::from(n);
-    let mut means: Vec<f64> = (0..bootstrap.resamples).map(|_| mean()).collect();
-    means.sort_by(f64::total_cmp);
-    Ok(means)
+    let mut numbers: Vec<f64> = (0..bootstrap.resamples)
+        .map(|_| number(&mut (0..n).map(|_| rng.random_range(0..n) as usize)))
+        .collect();
+    numbers.sort_by(f64::total_cmp);
+    Ok(numbers)
 }
 
 /// The interval that leaves half of the rest on either side, interpolated between neighbours.
@@ -144,6 +185,22 @@ mod tests {
         assert_eq!(comparison.not_above, 0.0);
         assert!(comparison.interval.low > 0.0);
         assert_eq!(paired(&second, &second, &Bootstrap::default()).unwrap().not_above, 1.0);
+    }
+
+    #[test]
+    fn values_of_one_image_are_drawn_together() {
+        let first: Vec<f64> = (0..400).map(|i| f64::from(u8::from(i / 4 % 2 == 0))).collect();
+        let none = vec![0.0; 400];
+        let images: Vec<usize> = (0..400).map(|i| i / 4).collect();
+        let apart: Vec<usize> = (0..400).collect();
+        let width = |images: &[usize]| {
+            let comparison = paired_within(&first, &none, images, &Bootstrap::default()).unwrap();
+            assert!((comparison.difference - 0.5).abs() < 1e-12);
+            comparison.interval.high - comparison.interval.low
+        };
+        assert!(width(&images) > 1.5 * width(&apart), "four equal values an image are worth one");
+        let unpaired = paired_within(&first, &none, &images[1..], &Bootstrap::default());
+        assert_eq!(unpaired, Err(MetricsError::Unpaired { left: 400, right: 399 }));
     }
 
     #[test]

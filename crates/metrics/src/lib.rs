@@ -34,7 +34,7 @@ mod rouge;
 mod seeds;
 
 pub use bleu::bleu;
-pub use bootstrap::{Bootstrap, Comparison, Interval, compare, mean_interval, paired};
+pub use bootstrap::{Bootstrap, Comparison, Interval, compare, mean_interval, paired, paired_within};
 pub use cider::{CiderD, DocumentFrequency, cider_d};
 pub use floors::{Floors, central_caption, floors};
 pub use report::{Report, Row, Scores, distinct_share};

@@ -292,7 +292,7 @@ fn manifest(args: &BundleArgs, recipe: &Recipe, config: &DecoderConfig, lineage:
             unsure_below: args.unsure_below,
             decoder_weight: 1.0,
             similarity_weight: 1.0,
-            yes_bias: 0.0,
+            ..VqaSettings::default()
         },
         regions: (recipe.adapter == Adapter::Queries).then(|| RegionSettings {
             n_regions: recipe.n_regions,

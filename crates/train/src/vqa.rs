@@ -1,14 +1,23 @@
-//! `captiond-train vqa`: accuracy of a bundle's answers beside what a constant answer reaches.
+//! `captiond-train vqa`: how often a bundle's answers are right, beside a constant answer and beside the same bundle
+//! that sees the question but not the photo; and weights that make its scores the chance of being right.
 
-use std::collections::BTreeMap;
+mod fit;
+mod items;
+mod reliability;
+mod score;
+
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
-use caption::{Bundle, Question, Verdict};
-use serde::Deserialize;
+use anyhow::{Context, Result, ensure};
+use caption::bundle::VqaSettings;
+use caption::{Bundle, Models, Reply};
 
-use crate::data::{read_jsonl, read_photo};
+use crate::data::read_photo;
 use crate::graph;
+use crate::questions::{self, QuestionsArgs};
+use crate::training::{Progress, write_atomically};
+use crate::workers::Workers;
+use items::Item;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct VqaArgs {
@@ -18,70 +27,126 @@ pub struct VqaArgs {
     #[arg(long)]
     pub data: PathBuf,
     /// File under `vqa`, without `.jsonl`
-    #[arg(long, default_value = "vsr_dev")]
+    #[arg(long, default_value = "vsr_dev", conflicts_with = "questions")]
     pub set: String,
+    /// Answer the questions of this file, as `captiond-train questions` writes it
+    #[arg(long)]
+    pub questions: Option<PathBuf>,
+    /// Write the accuracies as JSON
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// First fit weights and temperatures on questions about training photos, and measure with them
+    #[arg(long)]
+    pub calibrate: bool,
+    /// Training photos to fit on
+    #[arg(long, default_value_t = 400, requires = "calibrate")]
+    pub photos: usize,
+    /// Write the reliability diagram as SVG
+    #[arg(long)]
+    pub diagram: Option<PathBuf>,
+    /// Seed of the bootstrap and of the questions to fit on
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
 }
 
-#[derive(Deserialize)]
-struct Row {
-    question: String,
-    answers: BTreeMap<String, f32>,
-    #[serde(default)]
-    image: Option<PathBuf>,
-}
+/// Photos between two progress lines.
+const CHUNK: usize = 40;
+/// Most questions of one kind to fit on.
+const N_FIT: usize = 400;
 
-/// A share of `n` with its 95 % interval (Wilson 1927).
-struct Share {
-    hits: usize,
-    n: usize,
-}
-
-impl std::fmt::Display for Share {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        const Z: f64 = 1.96;
-        let n = self.n.max(1) as f64;
-        let p = self.hits as f64 / n;
-        let centre = (p + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
-        let half = Z / (1.0 + Z * Z / n) * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
-        write!(
-            f,
-            "{:.1} % of {} [{:.1}, {:.1}]",
-            100.0 * p,
-            self.n,
-            100.0 * (centre - half),
-            100.0 * (centre + half)
-        )
-    }
+/// A question, and what the bundle makes of it with the photo and without.
+struct Seen {
+    item: Item,
+    reply: Reply,
+    blind: Reply,
 }
 
 pub fn run(args: &VqaArgs) -> Result<()> {
-    let path = args.data.join("vqa").join(format!("{}.jsonl", args.set));
-    let rows: Vec<Row> = read_jsonl(&path)?;
-    let rows: Vec<&Row> = rows.iter().filter(|row| row.image.is_some() && !row.answers.is_empty()).collect();
-    ensure!(!rows.is_empty(), "{}: no row has a photo", path.display());
-    let choices: Vec<String> =
-        if args.set.starts_with("vsr") { vec!["yes".to_owned(), "no".to_owned()] } else { Vec::new() };
     let bundle = Bundle::open(&args.bundle)?;
-    let mut models = graph::models(&bundle)?;
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    let (mut hits, mut unsure) = (0, 0);
-    for row in &rows {
-        let best =
-            row.answers.iter().max_by(|a, b| a.1.total_cmp(b.1)).map_or("", |(answer, _)| answer.as_str());
-        *counts.entry(best).or_default() += 1;
-        let Some(image) = &row.image else { continue };
-        let photo = read_photo(&args.data.join("images").join(image))?;
-        let view = models.encode(&models.preprocess(&photo))?;
-        let question = Question { text: row.question.clone(), choices: choices.clone() };
-        let answer = models.answer(&view, &question)?;
-        hits += usize::from(row.answers.contains_key(&answer.text));
-        unsure += usize::from(answer.verdict == Verdict::Unsure);
+    let models = Workers::new(|| graph::models(&bundle))?;
+    let shipped = bundle.manifest().vqa.clone();
+    let (name, items) = match &args.questions {
+        Some(path) => {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            (name, items::of_questions(path)?)
+        }
+        None => (args.set.clone(), items::of_set(&args.data, &args.set)?),
+    };
+    let settings = if args.calibrate { calibrated(args, &models, &shipped)? } else { shipped.clone() };
+    let seen = look(args, &models, items)?;
+    let kinds = score::by_kind(&seen, &settings, args.seed)?;
+    crate::report(&format!("{name}: answers of {}", bundle.id()))?;
+    kinds.iter().try_for_each(|(kind, score)| crate::report(&format!("  {kind:8} {score}")))?;
+    report_reliability(args, &seen, &shipped, &settings)?;
+    if let Some(path) = &args.out {
+        let report = serde_json::json!({"bundle": bundle.id(), "set": name, "kinds": kinds});
+        write_atomically(path, (serde_json::to_string_pretty(&report)? + "\n").as_bytes())?;
     }
-    let n = rows.len();
-    let (majority, majority_hits) =
-        counts.iter().max_by_key(|(_, count)| **count).map_or(("", 0), |(answer, count)| (*answer, *count));
-    crate::report(&format!("{}: answers of {}", args.set, bundle.id()))?;
-    crate::report(&format!("  right     {}", Share { hits, n }))?;
-    crate::report(&format!("  majority  {} (always {majority:?})", Share { hits: majority_hits, n }))?;
-    crate::report(&format!("  unsure    {unsure} of {n}"))
+    Ok(())
+}
+
+/// Fits on questions about training photos, and says what a manifest has to hold.
+fn calibrated(args: &VqaArgs, models: &Workers<Models>, shipped: &VqaSettings) -> Result<VqaSettings> {
+    let rows = questions::rows(&QuestionsArgs {
+        data: args.data.clone(),
+        split: "train".to_owned(),
+        source: "flickr8k".to_owned(),
+        out: PathBuf::new(),
+        seed: args.seed,
+        n_per_kind: N_FIT,
+        limit: Some(args.photos),
+    })?;
+    let seen = look(args, models, rows.into_iter().map(Item::from).collect())?;
+    let fitted = fit::fit(&seen, shipped);
+    crate::report(&format!("fitted on {} questions about training photos:\n", seen.len()))?;
+    let table = toml::to_string(&fitted).context("write the fitted settings")?;
+    crate::report(&format!("[vqa]\n{}", table.replace("\n[", "\n[vqa.")))?;
+    Ok(fitted)
+}
+
+/// Answers every question twice, photo by photo.
+fn look(args: &VqaArgs, models: &Workers<Models>, items: Vec<Item>) -> Result<Vec<Seen>> {
+    ensure!(!items.is_empty(), "no question has a photo");
+    let mut photos: Vec<Vec<Item>> = Vec::new();
+    for item in items {
+        match photos.last_mut().filter(|photo| photo.iter().all(|other| other.image == item.image)) {
+            Some(photo) => photo.push(item),
+            None => photos.push(vec![item]),
+        }
+    }
+    let mut progress = Progress::new("vqa", 0, photos.len(), "photos");
+    let (mut seen, mut n_done) = (Vec::new(), 0);
+    for chunk in photos.chunks(CHUNK) {
+        let replies = models.map(chunk, |models, items| {
+            let Some(first) = items.first() else { return Ok(Vec::new()) };
+            let photo = read_photo(&args.data.join("images").join(&first.image))?;
+            let view = models.encode(&models.preprocess(&photo))?;
+            let both = |item: &Item| -> Result<Seen> {
+                let reply = models.reply(Some(&view), &item.question)?;
+                let blind = models.reply(None, &item.question)?;
+                Ok(Seen { item: item.clone(), reply, blind })
+            };
+            items.iter().map(both).collect()
+        })?;
+        seen.extend(replies.into_iter().flatten());
+        n_done += chunk.len();
+        progress.step(n_done - 1, 0.0, chunk.len(), 0.0);
+    }
+    Ok(seen)
+}
+
+fn report_reliability(
+    args: &VqaArgs,
+    seen: &[Seen],
+    shipped: &VqaSettings,
+    settings: &VqaSettings,
+) -> Result<()> {
+    let before = reliability::Reliability::of(&score::confidences(seen, shipped));
+    let after = reliability::Reliability::of(&score::confidences(seen, settings));
+    crate::report(&after.to_string())?;
+    let change = if args.calibrate { format!("; {:.3} as shipped", before.error()) } else { String::new() };
+    crate::report(&format!("  expected calibration error {:.3}{change}", after.error()))?;
+    let unsure = seen.iter().filter(|seen| seen.reply.answer(settings).score < settings.unsure_below).count();
+    crate::report(&format!("  unsure {unsure} of {} (below {})", seen.len(), settings.unsure_below))?;
+    args.diagram.iter().try_for_each(|path| write_atomically(path, after.svg().as_bytes()))
 }

@@ -6,6 +6,9 @@
 use engine::{Dim, Port, Signature};
 use serde::{Deserialize, Serialize};
 
+use super::answers::VqaSettings;
+use super::search::RerankSettings;
+
 /// The version of the format that this program reads and writes.
 pub const FORMAT: u32 = 1;
 
@@ -139,49 +142,6 @@ pub enum Affinity {
     Twice,
 }
 
-/// Choosing among several captions by what the text encoder says of them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RerankSettings {
-    /// Captions that each beam keeps for the choice.
-    pub n_candidates: usize,
-    /// The choice has the largest `cosine + fluency * mean log-probability of its tokens`.
-    pub fluency: f32,
-    /// Weight, in that sum, of the cosine with what the text memory makes of the image embedding.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub memory_weight: f32,
-    /// Whether the image embedding is also searched as it is, without the text memory.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub unprojected: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub samples: Option<SampleSettings>,
-}
-
-/// Beams from noisy copies of the input, whose captions join the choice (MacCap's re-ranking).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SampleSettings {
-    pub n: usize,
-    /// Cosine of a copy with the input, above 0, at most 1.
-    pub noise_cosine: f32,
-    /// Whether the input itself is searched too.
-    pub clean: bool,
-}
-
-/// How answers are weighed; see `vqa.rs` for the sums.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VqaSettings {
-    /// An answer with a lower score is a guess, 0 to 1.
-    pub unsure_below: f32,
-    /// Weight of what the decoder finds likelier with this image than with none in particular.
-    pub decoder_weight: f32,
-    /// Weight of the scaled cosine between the image and the answer as a statement.
-    pub similarity_weight: f32,
-    /// Added to the evidence for "yes".
-    pub yes_bias: f32,
-}
-
 /// Tensors `image_mean` and `text_mean`, and perhaps `scale`, f32 (dim), in a safetensors file: the image embedding
 /// is moved by the means' difference before it reaches the adapter, its coordinates scaled in between.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -270,11 +230,6 @@ impl Role {
             Role::Decoder => "decoder",
         }
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(x: &f32) -> bool {
-    *x == 0.0
 }
 
 impl Graphs {

@@ -3,6 +3,7 @@
 
 use engine::{Port, Signature};
 
+use super::answers::{KindSettings, VqaSettings};
 use super::manifest::{DecoderSettings, FORMAT, FileEntry, Manifest, Role};
 
 /// Largest file that a manifest may name, in bytes.
@@ -96,6 +97,12 @@ fn validate_numbers(manifest: &Manifest) -> Result<(), String> {
             return Err(format!("{key}: must be greater than 0"));
         }
     }
+    validate_shares(manifest)?;
+    validate_answers(vqa)
+}
+
+fn validate_shares(manifest: &Manifest) -> Result<(), String> {
+    let samples = manifest.decoder.rerank.as_ref().and_then(|rerank| rerank.samples.as_ref());
     if let Some(samples) = samples
         && !(samples.noise_cosine > 0.0 && samples.noise_cosine <= 1.0)
     {
@@ -107,8 +114,21 @@ fn validate_numbers(manifest: &Manifest) -> Result<(), String> {
     {
         return Err(format!("tags.share_min: must be 0 to 1, not {}", tags.share_min));
     }
+    Ok(())
+}
+
+fn validate_answers(vqa: &VqaSettings) -> Result<(), String> {
     if !(0.0..=1.0).contains(&vqa.unsure_below) {
         return Err(format!("vqa.unsure_below: must be 0 to 1, not {}", vqa.unsure_below));
+    }
+    for (key, kind) in vqa.of_kinds() {
+        let KindSettings { decoder_weight, similarity_weight, prior_weight, temperature } = *kind;
+        if ![decoder_weight, similarity_weight, prior_weight, temperature].iter().all(|x| x.is_finite()) {
+            return Err(format!("vqa.{key}: must be finite"));
+        }
+        if temperature <= 0.0 {
+            return Err(format!("vqa.{key}.temperature: must be greater than 0"));
+        }
     }
     Ok(())
 }
