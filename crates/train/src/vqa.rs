@@ -15,9 +15,11 @@ use caption::{Bundle, Models, Reply};
 use crate::data::read_photo;
 use crate::graph;
 use crate::questions::{self, QuestionsArgs};
+use crate::report::saved::{self, Answers};
 use crate::training::{Progress, write_atomically};
 use crate::workers::Workers;
 use items::Item;
+use reliability::Reliability;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct VqaArgs {
@@ -77,12 +79,22 @@ pub fn run(args: &VqaArgs) -> Result<()> {
     let kinds = score::by_kind(&seen, &settings, args.seed)?;
     crate::report(&format!("{name}: answers of {}", bundle.id()))?;
     kinds.iter().try_for_each(|(kind, score)| crate::report(&format!("  {kind:8} {score}")))?;
-    report_reliability(args, &seen, &shipped, &settings)?;
-    if let Some(path) = &args.out {
-        let report = serde_json::json!({"bundle": bundle.id(), "set": name, "kinds": kinds});
-        write_atomically(path, (serde_json::to_string_pretty(&report)? + "\n").as_bytes())?;
+    let reliability = report_reliability(args, &seen, &shipped, &settings)?;
+    if let Some(path) = &args.diagram {
+        let title = format!("{} on {name}: are confident answers right?", bundle.id());
+        write_atomically(path, reliability.svg(&title).as_bytes())?;
     }
-    Ok(())
+    let Some(path) = &args.out else { return Ok(()) };
+    saved::write(
+        path,
+        &Answers {
+            bundle: bundle.id().to_owned(),
+            set: name,
+            kinds: kinds.into_iter().map(|(kind, score)| (kind, score.shares)).collect(),
+            reliability: reliability.bins(),
+            command: crate::eval::saved::command(std::env::args()),
+        },
+    )
 }
 
 /// Fits on questions about training photos, and says what a manifest has to hold.
@@ -140,13 +152,13 @@ fn report_reliability(
     seen: &[Seen],
     shipped: &VqaSettings,
     settings: &VqaSettings,
-) -> Result<()> {
-    let before = reliability::Reliability::of(&score::confidences(seen, shipped));
-    let after = reliability::Reliability::of(&score::confidences(seen, settings));
+) -> Result<Reliability> {
+    let before = Reliability::of(&score::confidences(seen, shipped));
+    let after = Reliability::of(&score::confidences(seen, settings));
     crate::report(&after.to_string())?;
     let change = if args.calibrate { format!("; {:.3} as shipped", before.error()) } else { String::new() };
     crate::report(&format!("  expected calibration error {:.3}{change}", after.error()))?;
     let unsure = seen.iter().filter(|seen| seen.reply.answer(settings).score < settings.unsure_below).count();
     crate::report(&format!("  unsure {unsure} of {} (below {})", seen.len(), settings.unsure_below))?;
-    args.diagram.iter().try_for_each(|path| write_atomically(path, after.svg().as_bytes()))
+    Ok(after)
 }

@@ -1,5 +1,8 @@
 //! Whether a score says how often the answer is right: a table, its error and a diagram (Guo et al. 2017).
 
+use crate::plot::{self, Dot};
+use crate::report::saved::{self, rounded};
+
 const N_BINS: usize = 10;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -46,37 +49,20 @@ impl Reliability {
         self.bins.iter().map(apart).sum::<f64>() / n.max(1) as f64
     }
 
-    /// A picture of 360 by 360: a bar a bin, and the diagonal on which they would end.
-    pub(crate) fn svg(&self) -> String {
-        const SIDE: f64 = 300.0;
-        const MARGIN: f64 = 40.0;
-        let y = |share: f64| MARGIN / 2.0 + SIDE * (1.0 - share);
-        let mut svg = String::from(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 360 360\" font-family=\"sans-serif\" font-size=\"11\">\n\
-             <rect width=\"360\" height=\"360\" fill=\"#fff\"/>\n",
-        );
-        let width = SIDE / N_BINS as f64;
-        for (idx, bin) in self.bins.iter().enumerate().filter(|(_, bin)| bin.n > 0) {
-            let (x, top) = (MARGIN + width * idx as f64, y(bin.right()));
-            let height = SIDE * bin.right();
-            svg += &format!(
-                "<rect x=\"{x:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{height:.1}\" fill=\"#4a7ab5\"/>\
-                 <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\n",
-                width - 2.0,
-                x + width / 2.0 - 1.0,
-                top - 3.0,
-                bin.n
-            );
-        }
-        let (left, right, bottom, top) = (MARGIN, MARGIN + SIDE, y(0.0), y(1.0));
-        svg += &format!(
-            "<path d=\"M{left} {bottom}L{right} {top}\" stroke=\"#b33\" stroke-dasharray=\"4 3\" fill=\"none\"/>\n\
-             <path d=\"M{left} {top}V{bottom}H{right}\" stroke=\"#333\" fill=\"none\"/>\n\
-             <text x=\"{left}\" y=\"335\">0</text><text x=\"{right}\" y=\"335\" text-anchor=\"end\">1</text>\n\
-             <text x=\"190\" y=\"350\" text-anchor=\"middle\">score</text>\n\
-             <text x=\"14\" y=\"170\" transform=\"rotate(-90 14 170)\" text-anchor=\"middle\">right</text>\n</svg>\n"
-        );
-        svg
+    /// The bins that have answers.
+    pub(crate) fn bins(&self) -> Vec<saved::Bin> {
+        let bin = |bin: &Bin| saved::Bin {
+            confidence: rounded(bin.score()),
+            accuracy: rounded(bin.right()),
+            n: bin.n,
+        };
+        self.bins.iter().filter(|bin| bin.n > 0).map(bin).collect()
+    }
+
+    /// The reliability diagram, SVG.
+    pub(crate) fn svg(&self, title: &str) -> String {
+        let dot = |bin: saved::Bin| Dot { confidence: bin.confidence, accuracy: bin.accuracy, n: bin.n };
+        plot::reliability(title, &self.bins().into_iter().map(dot).collect::<Vec<_>>())
     }
 }
 
@@ -106,9 +92,8 @@ mod tests {
     }
 
     #[test]
-    fn the_diagram_has_a_bar_for_each_bin_with_answers() {
-        let svg = Reliability::of(&[(0.05, 0.0), (0.95, 1.0)]).svg();
-        assert_eq!(svg.matches("<text").count(), 2 + 4);
-        assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n"));
+    fn only_bins_with_answers_are_kept() {
+        let bins = Reliability::of(&[(0.05, 0.0), (0.95, 1.0), (0.97, 0.0), (1.0, 1.0)]).bins();
+        assert_eq!(bins.iter().map(|bin| bin.n).collect::<Vec<_>>(), [1, 3]);
     }
 }

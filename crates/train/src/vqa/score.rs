@@ -6,47 +6,36 @@ use anyhow::Result;
 use caption::Reply;
 use caption::bundle::VqaSettings;
 use metrics::{Bootstrap, paired_within};
-use serde::Serialize;
 
 use super::Seen;
 use super::items::{Item, plain};
+use crate::report::saved::{Kind, rounded};
 
-/// Shares of right answers, 0 to 1; a public set's answer that is partly right counts by its worth.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// One kind's shares; a public set's answer that is partly right counts by its worth, and the Wilson interval takes
+/// every question for one about a photo of its own. The difference is bootstrapped over photos.
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Score {
-    /// Questions.
-    pub(crate) n: usize,
-    pub(crate) right: f64,
-    /// 95 % interval of `right` (Wilson 1927), as if every question were about a photo of its own.
-    pub(crate) low: f64,
-    pub(crate) high: f64,
-    /// The same bundle without the photo.
-    pub(crate) blind: f64,
+    pub(crate) shares: Kind,
     /// The best constant answer.
-    pub(crate) majority: f64,
     pub(crate) majority_answer: String,
-    /// `right` less `blind` with its 95 % interval, by a paired bootstrap over photos.
-    pub(crate) delta: f64,
-    pub(crate) delta_low: f64,
-    pub(crate) delta_high: f64,
 }
 
 impl std::fmt::Display for Score {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let percent = |share: f64| 100.0 * share;
+        let (of, percent) = (&self.shares, |share: f64| 100.0 * share);
         write!(
             f,
             "{:5.1} % of {} [{:.1}, {:.1}]; without the photo {:.1} %, difference {:+.1} [{:+.1}, {:+.1}]; always {:?} {:.1} %",
-            percent(self.right),
-            self.n,
-            percent(self.low),
-            percent(self.high),
-            percent(self.blind),
-            percent(self.delta),
-            percent(self.delta_low),
-            percent(self.delta_high),
+            percent(of.right),
+            of.n,
+            percent(of.low),
+            percent(of.high),
+            percent(of.blind),
+            percent(of.delta),
+            percent(of.delta_low),
+            percent(of.delta_high),
             self.majority_answer,
-            percent(self.majority)
+            percent(of.majority)
         )
     }
 }
@@ -100,18 +89,18 @@ fn score(seen: &[&Seen], settings: &VqaSettings, seed: u64) -> Result<Score> {
         constant.iter().max_by(|a, b| a.1.total_cmp(b.1)).map_or(("", 0.0), |(a, s)| (*a, *s));
     let n = seen.len();
     let (low, high) = wilson(mean(&right), n);
-    Ok(Score {
+    let shares = Kind {
         n,
-        right: mean(&right),
-        low,
-        high,
-        blind: mean(&blind),
-        majority: sum / n as f64,
-        majority_answer: answer.to_owned(),
-        delta: compared.difference,
-        delta_low: compared.interval.low,
-        delta_high: compared.interval.high,
-    })
+        right: rounded(mean(&right)),
+        low: rounded(low),
+        high: rounded(high),
+        blind: rounded(mean(&blind)),
+        majority: rounded(sum / n as f64),
+        delta: rounded(compared.difference),
+        delta_low: rounded(compared.interval.low),
+        delta_high: rounded(compared.interval.high),
+    };
+    Ok(Score { shares, majority_answer: answer.to_owned() })
 }
 
 /// The score of every answer that was chosen, and what the answer was worth.
