@@ -19,28 +19,44 @@ device=${DEVICE:-flex}
     --n-views 3 --steps 600 --batch 512 --d-hidden 2048 --dropout-in 0.3 --dropout 0.6
 
 decoder() {
-    "$train" --device "$device" decoder --preset capdec --data "$data" --text runs/text "$@"
+    "$train" --device "$device" decoder --preset captiond --data "$data" --text runs/text "$@"
 }
 # The trunk sees no sentence that the encoder saw beside a photo, nor do the two runs that go on from it, aiming at
 # another caption of the same photo.
-decoder --out runs/trunk --exclude-pairs --sources flickr30k flickr8k --noise-cosine 0.45 \
+decoder --out runs/trunk --exclude-pairs --target own --sources flickr30k flickr8k --noise-cosine 0.45 \
     --steps 1300 --lr 2e-3 --warmup-steps 100
-decoder --out runs/siblings --init runs/trunk --exclude-pairs --target sibling --sources flickr30k flickr8k coco \
+decoder --out runs/siblings --init runs/trunk --exclude-pairs --sources flickr30k flickr8k coco \
     --noise-cosine 0.7 --steps 4000 --stop-at 1500 --lr 1.5e-3 --warmup-steps 100
-decoder --out runs/cooled --init runs/siblings --exclude-pairs --target sibling --sources flickr30k flickr8k coco \
+decoder --out runs/cooled --init runs/siblings --exclude-pairs --sources flickr30k flickr8k coco \
     --noise-cosine 0.7 --steps 1000 --lr 1.2e-3 --warmup-steps 20
 
 # What ships goes on with every Flickr sentence.
-decoder --out runs/decoder --init runs/cooled --target sibling --sources flickr30k flickr8k \
+decoder --out runs/decoder --init runs/cooled --sources flickr30k flickr8k \
     --noise-cosine 0.7 --steps 900 --lr 1e-3 --warmup-steps 20
+
+# The same decoder answers questions, made from the same sentences by rules.
+decoder --out runs/answers --init runs/decoder --sources flickr30k flickr8k --noise-cosine 0.7 \
+    --questions 6000 --steps 450 --lr 6e-4 --warmup-steps 20
 
 # The memory knows more of the world than the decoder's last sentences do. No step: this only embeds them.
 decoder --out runs/memory --init runs/cooled --sources flickr30k flickr8k coco --steps 0
 
-"$train" bundle --text runs/text --encoder runs/encoder --decoder runs/decoder --memory-from runs/memory \
-    --out models/lite --beam-width 3 --candidates 5 --memory 8000
-"$train" eval --bundle models/lite --data "$data" --gallery docs/gallery.md \
+bundle() {
+    "$train" bundle --text runs/text --encoder runs/encoder --decoder runs/answers --memory-from runs/memory "$@"
+}
+"$train" questions --data "$data" --split dev --n-per-kind 700 --out runs/questions.jsonl
+# Weights and temperatures of the answers are fitted on training photos; the bundle that ships has them.
+bundle --out runs/bundles/unfitted
+"$train" vqa --bundle runs/bundles/unfitted --data "$data" --questions runs/questions.jsonl \
+    --calibrate --photos 300 --fitted runs/answers.toml
+bundle --answers runs/answers.toml --out models/lite
+
+"$train" eval --bundle models/lite --data "$data" --views runs/views --gallery docs/gallery.md \
     --out runs/results/lite.json --group bundle --label models/lite
 "$train" confidence --bundle models/lite --data "$data" --out runs/results/lite-frames.json
-"$train" vqa --bundle models/lite --data "$data" --set vsr_dev
+"$train" vqa --bundle models/lite --data "$data" --questions runs/questions.jsonl \
+    --out runs/results/lite-questions.json --diagram docs/plots/reliability.svg
+for set in vsr_dev okvqa_dev vqax_val; do
+    "$train" vqa --bundle models/lite --data "$data" --set "$set" --out "runs/results/lite-$set.json"
+done
 "$train" report

@@ -93,9 +93,12 @@ pub struct BundleArgs {
     /// Temperature of the text memory
     #[arg(long)]
     pub memory_tau: Option<f32>,
+    /// How answers are weighed, a file that `captiond-train vqa --calibrate --fitted` wrote
+    #[arg(long)]
+    pub answers: Option<PathBuf>,
     /// Answers with a lower score are called unsure
-    #[arg(long, default_value_t = 0.55)]
-    pub unsure_below: f32,
+    #[arg(long)]
+    pub unsure_below: Option<f32>,
 }
 
 /// The recipe that the decoder was trained with, with what was given for inference in its place.
@@ -220,7 +223,7 @@ pub fn run(args: &BundleArgs) -> Result<()> {
     fit::ensure_one_text(args)?;
     let files = files(args, &recipe)?;
     let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
-    bundle::write(&args.out, manifest(args, &recipe, &config, &lineage), &files)?;
+    bundle::write(&args.out, manifest(args, answers(args)?, &recipe, &config, &lineage), &files)?;
     let total: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
     for (name, bytes) in &files {
         crate::report(&format!("{:>10} {name}", bytes.len()))?;
@@ -269,8 +272,32 @@ fn rerank(args: &BundleArgs, recipe: &Recipe) -> Option<RerankSettings> {
     })
 }
 
+/// How answers are weighed: as it was fitted, or as before any fit.
+fn answers(args: &BundleArgs) -> Result<VqaSettings> {
+    let mut settings = match &args.answers {
+        None => VqaSettings {
+            unsure_below: 0.55,
+            decoder_weight: 1.0,
+            similarity_weight: 1.0,
+            ..VqaSettings::default()
+        },
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+            toml::from_str(&text).with_context(|| format!("parse {}", path.display()))?
+        }
+    };
+    settings.unsure_below = args.unsure_below.unwrap_or(settings.unsure_below);
+    Ok(settings)
+}
+
 /// Sizes and hashes are filled in when it is written.
-fn manifest(args: &BundleArgs, recipe: &Recipe, config: &DecoderConfig, lineage: &Lineage) -> Manifest {
+fn manifest(
+    args: &BundleArgs,
+    vqa: VqaSettings,
+    recipe: &Recipe,
+    config: &DecoderConfig,
+    lineage: &Lineage,
+) -> Manifest {
     let mut decoder = decoder_settings(config);
     decoder.beam_width = recipe.beam_width;
     decoder.rerank = rerank(args, recipe);
@@ -288,12 +315,7 @@ fn manifest(args: &BundleArgs, recipe: &Recipe, config: &DecoderConfig, lineage:
         },
         tokenizer: tokenizer_settings(config.vocab_size),
         decoder,
-        vqa: VqaSettings {
-            unsure_below: args.unsure_below,
-            decoder_weight: 1.0,
-            similarity_weight: 1.0,
-            ..VqaSettings::default()
-        },
+        vqa,
         regions: (recipe.adapter == Adapter::Queries).then(|| RegionSettings {
             n_regions: recipe.n_regions,
             affinity: args.affinity.into(),

@@ -16,7 +16,7 @@ use crate::data::halves;
 use crate::export::text::tokenizer_of;
 use crate::graph;
 use crate::text::EMBED_DIM;
-use crate::training::{Inputs, Progress, sha256_hex, write_atomically};
+use crate::training::{Checkpoint, Inputs, Progress, sha256_hex, write_atomically};
 use crate::workers::Workers;
 
 /// Sentences that one thread takes at a time.
@@ -81,6 +81,17 @@ impl TextTower {
         let graph = graph::load("text_encoder", &self.onnx)?;
         Ok(caption::TextEncoder::new(graph, Arc::new(crate::bundle::tokenizer(&self.bpe)?))?)
     }
+}
+
+/// What the run or bundle in `dir` was made from: of a bundle, what gives sentences their embeddings.
+///
+/// # Errors
+/// When there is neither.
+pub fn inputs_of(dir: &Path) -> Result<Inputs> {
+    if dir.join(caption::bundle::MANIFEST_FILE).exists() {
+        return Ok(TextTower::open(dir)?.inputs);
+    }
+    Ok(Checkpoint::state(dir)?.inputs)
 }
 
 /// Unit rows (n, dim).

@@ -40,6 +40,9 @@ pub struct VqaArgs {
     /// First fit weights and temperatures on questions about training photos, and measure with them
     #[arg(long)]
     pub calibrate: bool,
+    /// Write what was fitted, for `captiond-train bundle --answers`
+    #[arg(long, requires = "calibrate")]
+    pub fitted: Option<PathBuf>,
     /// Training photos to fit on
     #[arg(long, default_value_t = 400, requires = "calibrate")]
     pub photos: usize,
@@ -112,6 +115,9 @@ fn calibrated(args: &VqaArgs, models: &Workers<Models>, shipped: &VqaSettings) -
     let fitted = fit::fit(&seen, shipped);
     crate::report(&format!("fitted on {} questions about training photos:\n", seen.len()))?;
     let table = toml::to_string(&fitted).context("write the fitted settings")?;
+    if let Some(path) = &args.fitted {
+        write_atomically(path, table.as_bytes())?;
+    }
     crate::report(&format!("[vqa]\n{}", table.replace("\n[", "\n[vqa.")))?;
     Ok(fitted)
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::BundleArgs;
-use crate::embed::TextTower;
+use crate::embed::{TextTower, inputs_of};
 use crate::training::{Checkpoint, Inputs};
 
 /// Checks that the runs fit together: what was trained on the embeddings of one text encoder says nonsense about
@@ -14,7 +14,7 @@ use crate::training::{Checkpoint, Inputs};
 pub(super) fn ensure_one_text(args: &BundleArgs) -> Result<()> {
     let tower = TextTower::open(&args.text)?;
     for decoder in [Some(&args.decoder), args.memory_from.as_ref()].into_iter().flatten() {
-        Checkpoint::state(decoder)?.inputs.ensure_text(decoder, tower.inputs(), &args.text)?;
+        inputs_of(decoder)?.ensure_text(decoder, tower.inputs(), &args.text)?;
     }
     // An encoder may aim at the teacher's own embeddings, and its folder may hold the graph alone.
     match Checkpoint::state(&args.encoder) {

@@ -19,7 +19,7 @@ use serde::Serialize;
 use self::batch::{Batch, Prompt, Shown, TrainingMemory};
 pub use self::examples::WORDS_MAX;
 use self::examples::{Example, Examples};
-use crate::embed::{Moments, TextTower};
+use crate::embed::{Moments, TextTower, inputs_of};
 use crate::model::{Decoder, DecoderConfig};
 use crate::recipe::{Centre, MemoryUse, Preset, Pseudo, Recipe, Source, Switches};
 use crate::text::{Batches, ensure_heads};
@@ -141,10 +141,7 @@ pub fn run(args: &DecoderArgs, device: &Device) -> Result<()> {
     let described = serde_json::json!({"args": args, "recipe": recipe});
     let checkpoint = Checkpoint::open(&args.out, described, args.inputs(&tower)?)?;
     if let Some(init) = &args.init {
-        let is_bundle = init.join(caption::bundle::MANIFEST_FILE).exists();
-        let from =
-            if is_bundle { TextTower::open(init)?.inputs().clone() } else { Checkpoint::state(init)?.inputs };
-        from.ensure_text(init, tower.inputs(), &args.text)?;
+        inputs_of(init)?.ensure_text(init, tower.inputs(), &args.text)?;
     }
     let tagger = tagger(args, &recipe, &tower)?;
     let mut examples = Examples::gather(args, &tower, tagger.as_ref())?;
