@@ -55,7 +55,7 @@ bundle --answers runs/answers.toml --out models/lite
     --out runs/results/lite.json --group bundle --label models/lite
 "$train" confidence --bundle models/lite --data "$data" --out runs/results/lite-frames.json
 "$train" vqa --bundle models/lite --data "$data" --questions runs/questions.jsonl \
-    --out runs/results/lite-questions.json --diagram docs/plots/reliability.svg
+    --out runs/results/lite-questions.json
 for set in vsr_dev okvqa_dev vqax_val; do
     "$train" vqa --bundle models/lite --data "$data" --set "$set" --out "runs/results/lite-$set.json"
 done

@@ -148,7 +148,7 @@ fn look(args: &VqaArgs, models: &Workers<Models>, items: Vec<Item>) -> Result<Ve
         })?;
         seen.extend(replies.into_iter().flatten());
         n_done += chunk.len();
-        progress.step(n_done - 1, 0.0, chunk.len(), 0.0);
+        progress.count(n_done, chunk.len());
     }
     Ok(seen)
 }
