@@ -156,17 +156,19 @@ impl Captioner {
         Ok(done.iter().map(|(_, hypothesis)| self.spell(hypothesis)).collect())
     }
 
-    /// Continues `prompt` greedily by at most `max_tokens` tokens.
-    pub(crate) fn complete(
+    /// Continuations of `prompt` by at most `max_tokens` tokens, best first, by a beam of `width`; always one.
+    pub(crate) fn continuations(
         &mut self,
         embedding: &[f32],
         prompt: &[u32],
         max_tokens: usize,
-    ) -> Result<Caption, CaptionError> {
+        width: usize,
+    ) -> Result<Vec<Caption>, CaptionError> {
         let lines = self.start(embedding, prompt)?;
         let max_tokens = max_tokens.min(self.settings().max_new_tokens);
-        let found = self.beam(lines, 1, max_tokens)?;
-        Ok(self.spell(&found[0]))
+        let mut found = self.beam(lines, width, max_tokens)?;
+        found.sort_by(Hypothesis::better_first);
+        Ok(found.iter().map(|hypothesis| self.spell(hypothesis)).collect())
     }
 
     /// Mean log-probability of each sequence's tokens and of the `eos` after them, given the embedding

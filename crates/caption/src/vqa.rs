@@ -14,7 +14,7 @@
 //! are like, and no more. What the ranking cannot do is for `docs/` to say and for evaluations to show.
 
 use crate::bundle::VqaSettings;
-use crate::captioner::Captioner;
+use crate::captioner::{Caption, Captioner};
 use crate::encoder::TextEncoder;
 use crate::phrase::{self, Kind};
 use crate::tokenizer::Tokenizer;
@@ -27,6 +27,8 @@ const MAX_CHOICES: usize = 32;
 const MAX_CHOICE_CHARS: usize = 100;
 /// Tokens of an answer that is not chosen from a list.
 const MAX_FREE_TOKENS: usize = 6;
+/// Hypotheses among which such an answer is found.
+const FREE_BEAM_WIDTH: usize = 4;
 
 /// A question about a frame; with `choices` the answer is one of them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -230,10 +232,15 @@ impl Answerer<'_> {
         Ok(Reply::Ranked(Ranking { kind, candidates }))
     }
 
-    /// What the decoder goes on to say after the question.
+    /// What the decoder goes on to say after the question. A yes or a no is no answer to it, however likely the
+    /// decoder finds them after questions.
     fn speak(&mut self, prompt: &[u32]) -> Result<Reply, CaptionError> {
-        let said = self.captioner.complete(&self.conditioned, prompt, MAX_FREE_TOKENS)?;
-        Ok(Reply::Said { text: said.text, score: said.score })
+        let said =
+            self.captioner.continuations(&self.conditioned, prompt, MAX_FREE_TOKENS, FREE_BEAM_WIDTH)?;
+        let is_open = |said: &&Caption| !["yes", "no"].contains(&said.text.as_str());
+        let best = said.iter().find(is_open).or(said.first()).cloned();
+        let Caption { text, score } = best.unwrap_or_else(|| Caption { text: String::new(), score: 0.0 });
+        Ok(Reply::Said { text, score })
     }
 
     /// How much likelier each sequence is with this image than with none in particular, and how likely with none.
