@@ -9,7 +9,7 @@ pub(crate) fn norm(a: &[f32]) -> f32 {
 }
 
 /// Scales `a` to unit norm; a zero vector stays.
-pub(crate) fn normalize(a: &mut [f32]) {
+pub fn normalize(a: &mut [f32]) {
     let norm = norm(a);
     if norm > 0.0 {
         a.iter_mut().for_each(|x| *x /= norm);

@@ -120,6 +120,9 @@ fn recipe(args: &BundleArgs) -> Result<Recipe> {
         memory_tau: args.memory_tau.unwrap_or(trained.memory_tau),
         beam_width: args.beam_width.unwrap_or(trained.beam_width),
         n_candidates: args.candidates.unwrap_or(trained.n_candidates),
+        fluency: args.fluency.unwrap_or(trained.fluency),
+        rerank_memory: args.memory_weight.unwrap_or(trained.rerank_memory),
+        unprojected: args.unprojected.unwrap_or(trained.unprojected),
         n_samples: args.samples.unwrap_or(trained.n_samples),
         sample_cosine: args.sample_cosine.unwrap_or(trained.sample_cosine),
         noisy_only: args.noisy_only.unwrap_or(trained.noisy_only),
@@ -259,15 +262,15 @@ fn files(args: &BundleArgs, recipe: &Recipe) -> Result<Vec<(&'static str, Vec<u8
 }
 
 /// The choice among captions that a recipe asks for.
-fn rerank(args: &BundleArgs, recipe: &Recipe) -> Option<RerankSettings> {
-    let Recipe { n_candidates, n_samples, sample_cosine, noisy_only, .. } = *recipe;
-    let samples = SampleSettings { n: n_samples, noise_cosine: sample_cosine, clean: !noisy_only };
-    let samples = (n_samples > 0).then_some(samples);
-    (n_candidates > 1 || samples.is_some()).then_some(RerankSettings {
-        n_candidates,
-        fluency: args.fluency.unwrap_or(recipe.fluency),
-        memory_weight: args.memory_weight.unwrap_or(recipe.rerank_memory),
-        unprojected: args.unprojected.unwrap_or(recipe.unprojected),
+fn rerank(recipe: &Recipe) -> Option<RerankSettings> {
+    let samples =
+        SampleSettings { n: recipe.n_samples, noise_cosine: recipe.sample_cosine, clean: !recipe.noisy_only };
+    let samples = (recipe.n_samples > 0).then_some(samples);
+    (recipe.n_candidates > 1 || samples.is_some()).then_some(RerankSettings {
+        n_candidates: recipe.n_candidates,
+        fluency: recipe.fluency,
+        memory_weight: recipe.rerank_memory,
+        unprojected: recipe.unprojected,
         samples,
     })
 }
@@ -300,7 +303,7 @@ fn manifest(
 ) -> Manifest {
     let mut decoder = decoder_settings(config);
     decoder.beam_width = recipe.beam_width;
-    decoder.rerank = rerank(args, recipe);
+    decoder.rerank = rerank(recipe);
     Manifest {
         format: FORMAT,
         name: args.name.clone(),

@@ -154,10 +154,10 @@ impl Moments {
     }
 }
 
-/// Scales a row to unit length; a zero row stays zero.
-pub fn normalize(row: &mut [f32]) {
-    let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-6);
-    row.iter_mut().for_each(|x| *x /= norm);
+/// Takes the mean away from a row and scales it back to unit length (C3, Zhang et al. 2024).
+pub fn centre(row: &mut [f32], mean: &[f32]) {
+    row.iter_mut().zip(mean).for_each(|(x, mean)| *x -= mean);
+    caption::normalize(row);
 }
 
 fn embeddings(cache: &Path, tower: &TextTower, key: &[u8; 32], sequences: &[Vec<u32>]) -> Result<Embeddings> {

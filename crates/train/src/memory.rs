@@ -4,7 +4,7 @@ use anyhow::Result;
 use rand::seq::index;
 use safetensors::tensor::{Dtype, TensorView};
 
-use crate::embed::{Embeddings, normalize};
+use crate::embed::{self, Embeddings};
 use crate::training::step_rng;
 
 /// Its file in a run and in a bundle.
@@ -15,15 +15,14 @@ pub fn draw(n_texts: usize, n: usize, seed: u64) -> Vec<usize> {
     index::sample(&mut step_rng(seed, 0), n_texts, n.min(n_texts)).into_vec()
 }
 
-/// These rows as int8 with a scale each, `centre` taken away first where it is given.
-pub fn file(texts: &Embeddings, rows: &[usize], centre: Option<&[f32]>) -> Result<Vec<u8>> {
+/// These rows as int8 with a scale each, centred first where a mean is given.
+pub fn file(texts: &Embeddings, rows: &[usize], mean: Option<&[f32]>) -> Result<Vec<u8>> {
     let mut codes = Vec::with_capacity(rows.len() * texts.dim);
     let mut scales = Vec::with_capacity(rows.len() * 4);
     for idx in rows {
         let mut row: Vec<f32> = texts.row(*idx).collect();
-        if let Some(centre) = centre {
-            row.iter_mut().zip(centre).for_each(|(x, mean)| *x -= mean);
-            normalize(&mut row);
+        if let Some(mean) = mean {
+            embed::centre(&mut row, mean);
         }
         let peak = row.iter().fold(f32::MIN_POSITIVE, |peak, x| peak.max(x.abs()));
         codes.extend(row.iter().map(|x| (x / peak * 127.0).round() as i8 as u8));

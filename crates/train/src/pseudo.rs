@@ -12,7 +12,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 use serde::Serialize;
 
-use crate::embed::{Embeddings, Moments, normalize};
+use crate::embed::{Embeddings, Moments};
 use crate::training::{Optimizer, OptimizerConfig, Progress, symmetric_contrast};
 
 /// Pairs that are contrasted with one another.
@@ -86,7 +86,7 @@ pub fn match_moments(images: &Embeddings, real: &Moments) -> Result<Embeddings> 
                     (x - own.mean[i]) / own.deviation[i].max(1e-6) * real.deviation[i] + real.mean[i]
                 })
                 .collect();
-            normalize(&mut row);
+            caption::normalize(&mut row);
             row
         })
         .collect();

@@ -214,16 +214,7 @@ fn image_encoder_graph_equals_backbone_and_head() {
     assert!((f32s(2).iter().sum::<f32>() - 1.0).abs() < 1e-4);
 }
 
-const SENTENCES: [&str; 8] = [
-    "a dog runs over the green grass",
-    "a brown dog is running on grass",
-    "a man rides a red bicycle down the street",
-    "a cyclist in a helmet on a road",
-    "two children play with a ball on the beach",
-    "kids kick a ball near the sea",
-    "a cat sleeps on a blue sofa",
-    "a sleepy cat on the couch",
-];
+const SENTENCES: [&str; 8] = include!("../tests/faults/support/sentences.in");
 
 /// A teacher, a corpus and a dev split, all invented.
 fn toy_data(dir: &Path) {

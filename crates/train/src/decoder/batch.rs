@@ -59,8 +59,7 @@ impl Shown<'_> {
             let row = self.examples.input_row(*idx, self.recipe.target, rng);
             let mut embedding: Vec<f32> = self.examples.inputs().row(row).collect();
             if self.recipe.centre == Centre::C3 {
-                embedding.iter_mut().zip(&self.mean).for_each(|(x, mean)| *x -= mean);
-                crate::embed::normalize(&mut embedding);
+                crate::embed::centre(&mut embedding, &self.mean);
             }
             for _ in 0..n_copies {
                 let mut copy = embedding.clone();

@@ -1,13 +1,13 @@
 //! What must hold between the switches of the pipeline, whatever is trained.
 
 use burn::tensor::Device;
-use caption::{Memory, normal};
+use caption::{Memory, normal, normalize};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
 use super::batch::{Batch, Shown, TrainingMemory};
 use super::examples::{Example, Examples};
-use crate::embed::{Embeddings, normalize};
+use crate::embed::Embeddings;
 use crate::export::values;
 use crate::memory;
 use crate::recipe::{Centre, MemoryUse, Preset, Recipe, Switches, Target};

@@ -10,16 +10,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
 
-const SENTENCES: [&str; 8] = [
-    "a dog runs over the green grass",
-    "a brown dog is running on grass",
-    "a man rides a red bicycle down the street",
-    "a cyclist in a helmet on a road",
-    "two children play with a ball on the beach",
-    "kids kick a ball near the sea",
-    "a cat sleeps on a blue sofa",
-    "a sleepy cat on the couch",
-];
+const SENTENCES: [&str; 8] = include!("sentences.in");
 const DEV_SENTENCE: &str = "a fish in a bowl";
 /// Width of the teacher's embeddings.
 const EMBED_DIM: usize = 384;
