@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Trains and measures the recipes of docs/results.md: the presets, and the sweep of the noise. Every step resumes.
+# Trains and measures every row of the tables in docs/results.md but those of models/lite. A run that is there already
+# is left alone and one that was cut goes on, so the script can be stopped and started again.
 #
 #   runs/presets.sh ../shared/data [SEED...]
 #
-# The text encoder and the image encoder are those of models/lite. Two runs at a time keep two cores busy.
+# The text encoder and the image encoder are those of models/lite. About four minutes a row and seed on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 data=${1:?usage: runs/presets.sh DATA [SEED...]}
@@ -15,47 +16,104 @@ lite=models/lite
 [ -x "$train" ] || cargo build --release --bins
 
 decoder() {
-    "$train" decoder --data "$data" --text "$lite" --exclude-pairs \
-        --n-layer 2 --d 128 --d-mlp 384 --batch 128 "$@"
+    "$train" decoder --data "$data" --text "$lite" --n-layer 2 --d 128 --d-mlp 384 --batch 128 "$@"
 }
 
-# measure RUN GROUP LABEL...: a bundle of the run, its captions of the dev photos and, for the noise, of clean text.
-measure() {
+# recipe RUN OPTION...: 300 steps from the language model.
+recipe() {
     run=$1
     shift
-    "$train" bundle --text "$lite" --encoder "$lite" --decoder "runs/$run" --out "runs/bundles/$run" --name "${run%-*}"
+    [ -f "runs/$run/decoder.onnx" ] || decoder --out "runs/$run" --init runs/lm --labels runs/labels.txt \
+        --seed "${run##*-}" --steps 300 --lr 1.5e-3 --warmup-steps 30 "$@"
+}
+
+# measure RUN NAME PLACES OPTION...: a bundle of the run, made with the options, its captions of the dev photos and, for
+# the table of the noise, of clean text. PLACES are tables and rows: 'presets:capdec noise:0.45', with _ for a space.
+measure() {
+    run=$1 name=$2 places=$3
+    shift 3
+    [ -e "runs/bundles/$name/measured" ] && return
+    "$train" bundle --text "$lite" --encoder "$lite" --decoder "runs/$run" --out "runs/bundles/$name" \
+        --name "${run%-*}" "$@"
     groups=() labels=()
-    for place in "$@"; do
+    for place in $places; do
         groups+=("${place%%:*}")
-        labels+=("${place#*:}")
+        label=${place#*:}
+        labels+=("${label//_/ }")
     done
-    "$train" eval --bundle "runs/bundles/$run" --data "$data" --views runs/views \
-        --out "runs/results/$run.json" --group "${groups[@]}" --label "${labels[@]}"
-    for place in "$@"; do
-        [ "${place%%:*}" = noise ] || continue
-        "$train" eval --bundle "runs/bundles/$run" --data "$data" --input text \
-            --out "runs/results/$run-text.json" --group noise --label "${place#*:}"
-    done
+    "$train" eval --bundle "runs/bundles/$name" --data "$data" --views runs/views \
+        --out "runs/results/$name.json" --group "${groups[@]}" --label "${labels[@]}"
+    case " $places" in
+        *' noise:'*)
+            "$train" eval --bundle "runs/bundles/$name" --data "$data" --input text \
+                --out "runs/results/$name-text.json" --group noise --label "${places##*noise:}" ;;
+    esac
+    touch "runs/bundles/$name/measured"
 }
 
-# The language model that every recipe starts from; its adapter, which no recipe has, is left behind.
-decoder --out runs/lm --preset text --adapter linear --prefix-length 2 --noise-cosine 0.33 1.0 \
-    --steps 1300 --lr 2e-3 --warmup-steps 100
-
-recipe() {
-    decoder --init runs/lm --steps 300 --lr 1.5e-3 --warmup-steps 30 "$@"
+# both RUN PLACES OPTION...: trains the recipe and measures it.
+both() {
+    recipe "$1" "${@:3}"
+    measure "$1" "$1" "$2"
 }
+
+# The language model that every recipe starts from; its adapter, which no recipe has, is left behind. Neither it nor a
+# recipe reads a sentence of the encoder's photos, unless it says so.
+text_only=(--exclude-pairs)
+[ -f runs/lm/decoder.onnx ] || decoder --out runs/lm "${text_only[@]}" --preset text --adapter linear --prefix-length 2 \
+    --noise-cosine 0.33 1.0 --steps 1300 --lr 2e-3 --warmup-steps 100
+
+# Collages for syntic, and for the oracle three encoders, each of which has not seen a third of the photos.
+[ -f runs/synth/done ] || { "$train" synth --data "$data" --out runs/synth --n 6000 && touch runs/synth/done; }
+synthetic=(--pairs runs/synth --encoder "$lite" "${text_only[@]}")
+for fold in 0 1 2; do
+    mkdir -p "runs/fold-$fold"
+    # The features are the same for all.
+    [ "$fold" = 0 ] || ln -f runs/fold-0/grids_*.f16 "runs/fold-$fold/"
+    [ -f "runs/fold-$fold/image_encoder.onnx" ] || "$train" encoder --data "$data" --text "$lite" \
+        --out "runs/fold-$fold" --folds 3 --fold "$fold" --n-views 3 --steps 600 --batch 512 --d-hidden 2048 \
+        --dropout-in 0.3 --dropout 0.6
+done
+real=(--pairs "$data" --encoder runs/fold-0 runs/fold-1 runs/fold-2)
+
 for seed in $seeds; do
-    for preset in text capdec maccap decap viecap captiond; do
-        recipe --preset "$preset" --seed "$seed" --out "runs/$preset-$seed" --labels runs/labels.txt
-        places=("presets:$preset")
-        [ "$preset" = text ] && places+=(noise:1)
-        [ "$preset" = capdec ] && places+=(noise:0.45)
-        measure "$preset-$seed" "${places[@]}"
+    both "captiond-$seed" presets:captiond --preset captiond "${text_only[@]}"
+    # What the encoder's photos are called may be read where the oracle reads it too, beside them.
+    both "captiond_all-$seed" presets:captiond,_all_sentences --preset captiond
+    both "oracle-$seed" 'presets:oracle synthetic:oracle' --preset oracle "${real[@]}"
+    both "text-$seed" 'presets:text noise:1 synthetic:text' --preset text "${text_only[@]}"
+    both "capdec-$seed" 'presets:capdec noise:0.45 synthetic:text_and_noise' --preset capdec "${text_only[@]}"
+    both "maccap-$seed" 'presets:maccap regions:ten_regions,_once rerank:4_noisy' --preset maccap "${text_only[@]}"
+    both "syntic-$seed" 'presets:syntic synthetic:+_tags' --preset syntic "${synthetic[@]}"
+    both "noise_0.7-$seed" 'noise:0.7 presets:capdec_at_0.7' --preset capdec --noise-cosine 0.7 "${text_only[@]}"
+    both "maccap_0.7-$seed" presets:maccap_at_0.7 --preset maccap --noise-cosine 0.7 "${text_only[@]}"
+    both "decap-$seed" presets:decap --preset decap "${text_only[@]}"
+    both "viecap-$seed" presets:viecap --preset viecap "${text_only[@]}"
+    both "noise_0.3-$seed" noise:0.3 --preset capdec --noise-cosine 0.3 "${text_only[@]}"
+done
+
+for seed in $seeds; do
+    # Stage by stage from collages to syntic.
+    plain=(--preset syntic --memory off --tags false)
+    both "collages-$seed" synthetic:synthetic "${plain[@]}" --pseudo off "${synthetic[@]}"
+    both "pseudo-$seed" synthetic:+_pseudo "${plain[@]}" "${synthetic[@]}"
+    both "pseudo_memory-$seed" synthetic:+_memory --preset syntic --tags false "${synthetic[@]}"
+
+    # How a region's patches are weighted, and how many captions there are to choose among.
+    for affinity in twice patch; do
+        measure "maccap-$seed" "maccap_$affinity-$seed" "regions:ten_regions,_$affinity" --affinity "$affinity"
     done
-    for cosine in 0.7 0.3; do
-        recipe --preset capdec --noise-cosine "$cosine" --seed "$seed" --out "runs/noise-$cosine-$seed"
-        measure "noise-$cosine-$seed" "noise:$cosine"
+    both "maccap_one-$seed" regions:one_region --preset maccap --regions 1 "${text_only[@]}"
+    measure "maccap-$seed" "maccap_beam-$seed" rerank:0,_the_beam_alone --samples 0 --noisy-only false
+    for n in 1 8 16; do
+        measure "maccap-$seed" "maccap_$n-$seed" "rerank:${n}_noisy" --samples "$n"
     done
+
+    # Sentences of one data set, photos of another.
+    recipe "coco-$seed" --preset captiond --sources coco "${text_only[@]}"
+    measure "captiond-$seed" "flickr_flickr-$seed" 'cross-domain:Flickr,_memory_of_Flickr'
+    measure "captiond-$seed" "flickr_coco-$seed" 'cross-domain:Flickr,_memory_of_COCO' --memory-from "runs/coco-$seed"
+    measure "coco-$seed" "coco_coco-$seed" 'cross-domain:COCO,_memory_of_COCO'
+    measure "coco-$seed" "coco_flickr-$seed" 'cross-domain:COCO,_memory_of_Flickr' --memory-from "runs/captiond-$seed"
 done
 "$train" report

@@ -62,9 +62,7 @@ impl TextTower {
     /// Embeddings of `sequences` (`bos` .. `eos`), from the folder `cache` when it has them, else computed and kept
     /// there. The key is the text encoder and the tokens, so that any number of runs may share a folder.
     pub fn embed(&self, cache: &Path, sequences: &[Vec<u32>]) -> Result<Embeddings> {
-        let key = self.key(sequences);
-        let hex: String = key.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        embeddings(&cache.join(format!("{hex}.f16")), self, &key, sequences)
+        kept(cache, &self.key(sequences), || compute(self, sequences))
     }
 
     fn key(&self, sequences: &[Vec<u32>]) -> [u8; 32] {
@@ -160,18 +158,29 @@ pub fn centre(row: &mut [f32], mean: &[f32]) {
     caption::normalize(row);
 }
 
-fn embeddings(cache: &Path, tower: &TextTower, key: &[u8; 32], sequences: &[Vec<u32>]) -> Result<Embeddings> {
-    if let Ok(bytes) = std::fs::read(cache)
+/// The embeddings that the folder `cache` holds under `key`, a hash of all that they depend on; else those that
+/// `compute` gives, which are then kept there.
+///
+/// # Errors
+/// One of `compute`, or when the file cannot be written.
+pub fn kept(
+    cache: &Path,
+    key: &[u8; 32],
+    compute: impl FnOnce() -> Result<Embeddings>,
+) -> Result<Embeddings> {
+    let hex: String = key.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let path = cache.join(format!("{hex}.f16"));
+    if let Ok(bytes) = std::fs::read(&path)
         && bytes.starts_with(key)
         && let Some(embeddings) = parse(&bytes)
     {
         return Ok(embeddings);
     }
-    let embeddings = compute(tower, sequences)?;
+    let embeddings = compute()?;
     let mut bytes = key.to_vec();
     bytes.extend((embeddings.dim as u32).to_le_bytes());
     embeddings.data.iter().for_each(|x| bytes.extend(x.to_le_bytes()));
-    write_atomically(cache, &bytes)?;
+    write_atomically(&path, &bytes)?;
     Ok(embeddings)
 }
 

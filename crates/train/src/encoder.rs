@@ -33,8 +33,8 @@ pub struct EncoderArgs {
     #[arg(long)]
     pub data: PathBuf,
     /// Folder that `scripts/teacher.py` wrote
-    #[arg(long)]
-    pub teacher: PathBuf,
+    #[arg(long, required_unless_present = "text")]
+    pub teacher: Option<PathBuf>,
     /// Aim at the embeddings of the text encoder in this folder, made by `captiond-train text`, instead of at the
     /// teacher's own: what ships are the student's
     #[arg(long)]
@@ -87,10 +87,14 @@ impl EncoderArgs {
         self.data.join("backbone/mobilenet_edgetpu_224_dequant_f32.onnx")
     }
 
+    fn teacher(&self) -> Result<&Path> {
+        self.teacher.as_deref().context("--teacher or --text is needed")
+    }
+
     /// What the paths among the arguments hold.
     fn inputs(&self) -> Result<Inputs> {
         let targets = match &self.text {
-            None => Teacher::inputs(&self.teacher, "train")?,
+            None => Teacher::inputs(self.teacher()?, "train")?,
             Some(text) => TextTower::open(text)?.inputs().clone(),
         };
         targets
@@ -125,7 +129,7 @@ pub fn split(args: &EncoderArgs, name: &str, n_views: usize) -> Result<Split> {
     let cache = args.out.join(format!("grids_{name}_{n_views}.f16"));
     let grids = Grids::open(&cache, &args.data.join("images"), &photos, n_views, &args.backbone())?;
     let teacher = match &args.text {
-        None => Teacher::read(&args.teacher, name, EMBED_DIM)?,
+        None => Teacher::read(args.teacher()?, name, EMBED_DIM)?,
         Some(text) => student(args, text, &pairs)?,
     };
     let rows: HashMap<&str, usize> =

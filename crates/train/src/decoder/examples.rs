@@ -8,10 +8,11 @@ use anyhow::{Context, Result, ensure};
 use caption::ImageEncoder;
 use caption::tags::Tagger;
 use rand::Rng;
+use sha2::{Digest, Sha256};
 
 use super::DecoderArgs;
 use crate::data::{self, CorpusFilter, Pair, read_photo, tidy};
-use crate::embed::{Embeddings, TextTower};
+use crate::embed::{self, Embeddings, TextTower};
 use crate::graph;
 use crate::recipe::{Source, Target};
 use crate::tokenizer::{self, BOS, EOS};
@@ -158,7 +159,7 @@ fn of_pairs(args: &DecoderArgs, tower: &TextTower, tagger: Option<&Tagger>) -> R
     let texts: Vec<String> = pairs.iter().flat_map(|(_, pair)| pair.captions.iter().cloned()).collect();
     let sequences = text::sequences(&tower.bpe, &texts)?;
     let embeddings = tower.embed(&args.cache, &sequences)?;
-    let images = embed_images(dir, &pairs, &args.encoder)?;
+    let images = embed_images(&args.cache, dir, &pairs, &args.encoder)?;
     let mut rows = Vec::with_capacity(texts.len());
     let owners =
         pairs.iter().enumerate().flat_map(|(photo, (_, pair))| pair.captions.iter().map(move |_| photo));
@@ -173,7 +174,12 @@ fn of_pairs(args: &DecoderArgs, tower: &TextTower, tagger: Option<&Tagger>) -> R
 
 /// Embeddings of the pairs' images. Of several encoders the (i modulo n)th embeds image i: those of folds, each of
 /// which was trained without the images that it embeds here.
-fn embed_images(dir: &Path, pairs: &[(usize, Pair)], encoders: &[PathBuf]) -> Result<Embeddings> {
+fn embed_images(
+    cache: &Path,
+    dir: &Path,
+    pairs: &[(usize, Pair)],
+    encoders: &[PathBuf],
+) -> Result<Embeddings> {
     let graphs = encoders
         .iter()
         .map(|dir| {
@@ -181,6 +187,24 @@ fn embed_images(dir: &Path, pairs: &[(usize, Pair)], encoders: &[PathBuf]) -> Re
             std::fs::read(&path).with_context(|| format!("read {}", path.display()))
         })
         .collect::<Result<Vec<Vec<u8>>>>()?;
+    embed::kept(cache, &key(dir, pairs, &graphs)?, || compute(dir, pairs, &graphs))
+}
+
+/// Sha256 over all that the embeddings depend on: the graphs, the preprocessing, every image and its place.
+fn key(dir: &Path, pairs: &[(usize, Pair)], graphs: &[Vec<u8>]) -> Result<[u8; 32]> {
+    let mut hasher = Sha256::new();
+    hasher.update(serde_json::to_vec(&crate::bundle::preprocess_settings())?);
+    graphs.iter().for_each(|onnx| hasher.update(Sha256::digest(onnx)));
+    for (idx, pair) in pairs {
+        let path = dir.join("images").join(&pair.image);
+        let image = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        hasher.update(idx.to_le_bytes());
+        hasher.update(Sha256::digest(image));
+    }
+    Ok(hasher.finalize().into())
+}
+
+fn compute(dir: &Path, pairs: &[(usize, Pair)], graphs: &[Vec<u8>]) -> Result<Embeddings> {
     let workers = Workers::new(|| {
         graphs
             .iter()
