@@ -9,7 +9,6 @@ use super::models::{Loaded, load, load_configured};
 use super::{BundleArgs, Failure, output};
 use crate::config::{CameraConfig, Config};
 use crate::shutdown::Shutdown;
-use crate::source::SourceConfig;
 use crate::{daemon, demo};
 
 /// Runs the daemon until a signal.
@@ -62,21 +61,6 @@ fn summary(config: &Config, loaded: &Loaded) -> String {
 }
 
 fn camera_summary(camera: &CameraConfig) -> String {
-    let source = match &camera.source {
-        SourceConfig::Replay(replay) => format!(
-            "replay of {:?} every {}{}",
-            replay.photos,
-            format_duration(replay.interval),
-            if replay.repeat { ", again and again" } else { ", once" }
-        ),
-        SourceConfig::V4l2(v4l2) => format!(
-            "{} at {}x{} every {}",
-            v4l2.device.display(),
-            v4l2.width,
-            v4l2.height,
-            format_duration(v4l2.interval)
-        ),
-    };
     let gate = if camera.gate.enabled {
         format!(
             "gate at {:?} of the pixels and similarity {:?}, refresh {}",
@@ -88,5 +72,5 @@ fn camera_summary(camera: &CameraConfig) -> String {
         "no gate".to_owned()
     };
     let least = format_duration(camera.gate.min_interval);
-    format!("camera {}: {source}; {gate}; captions at least {least} apart", camera.name)
+    format!("camera {}: {}; {gate}; captions at least {least} apart", camera.name, camera.source)
 }

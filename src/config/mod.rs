@@ -8,6 +8,7 @@ mod bundle_dir;
 mod problem;
 mod reader;
 pub mod reference;
+mod source;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -21,10 +22,7 @@ pub use problem::{Problem, Problems};
 use reader::Section;
 
 use crate::gate::GateConfig;
-use crate::photo;
 use crate::source::SourceConfig;
-use crate::source::replay::{Photo, ReplayConfig};
-use crate::source::v4l2::V4l2Config;
 
 pub const ENGINE: &str = "tract";
 pub const MQTT_HOST: &str = "localhost";
@@ -129,12 +127,8 @@ impl CameraConfig {
     /// How long a caption stays true without a new one: three times the longest silence of a camera
     /// that is well.
     pub fn caption_expiry(&self) -> Duration {
-        let interval = match &self.source {
-            SourceConfig::Replay(replay) => replay.interval,
-            SourceConfig::V4l2(device) => device.interval,
-        };
         let renewal = if self.gate.enabled { self.gate.refresh } else { Duration::ZERO };
-        (renewal.max(self.gate.min_interval) + interval) * 3
+        (renewal.max(self.gate.min_interval) + self.source.interval()) * 3
     }
 }
 
@@ -298,7 +292,7 @@ fn camera(section: &mut Section<'_>, folder: &Path) -> Option<CameraConfig> {
         let why = format!("must be 1 to {NAME_MAX} of a-z, 0-9, _ and -, and not \"bridge\"");
         section.problem("name", format!("{why} (got {:?})", name.as_deref().unwrap_or_default()));
     }
-    let source = section.required_section("source", |section| source(section, folder));
+    let source = section.required_section("source", |section| source::source(section, folder));
     let day = Duration::from_secs(86_400);
     let min_interval = section.duration("min_interval", Duration::ZERO..=day).unwrap_or(GATE.min_interval);
     let gate = section.section("gate", |section| {
@@ -312,61 +306,6 @@ fn camera(section: &mut Section<'_>, folder: &Path) -> Option<CameraConfig> {
     });
     let gate = gate.unwrap_or(GateConfig { min_interval, ..GATE });
     Some(CameraConfig { name: name?, source: source?, gate })
-}
-
-fn source(section: &mut Section<'_>, folder: &Path) -> Option<SourceConfig> {
-    let interval_range = Duration::from_millis(10)..=Duration::from_secs(86_400);
-    match section.required_string("type")?.as_str() {
-        "replay" => {
-            let path = section.string("path");
-            let files = section.strings("files");
-            let interval = section.duration("interval", interval_range).unwrap_or(REPLAY_INTERVAL);
-            let repeat = section.boolean("loop").unwrap_or(true);
-            let photos = replayed(section, path, files, folder)?;
-            Some(SourceConfig::Replay(ReplayConfig { photos, interval, repeat }))
-        }
-        "v4l2" => {
-            let side = 1..=u64::from(photo::SIDE_MAX);
-            let device = section.required_string("device").map(PathBuf::from);
-            let width = section.integer("width", side.clone()).map_or(V4L2_WIDTH, |n| n as u32);
-            let height = section.integer("height", side).map_or(V4L2_HEIGHT, |n| n as u32);
-            let interval = section.duration("interval", interval_range).unwrap_or(V4L2_INTERVAL);
-            Some(SourceConfig::V4l2(V4l2Config { device: device?, width, height, interval }))
-        }
-        other => {
-            section.problem("type", format!("must be \"replay\" or \"v4l2\" (got {other:?})"));
-            section.forgive_unknown_keys();
-            None
-        }
-    }
-}
-
-/// Photos must exist when the daemon starts: a typo would otherwise be a camera that never comes.
-fn replayed(
-    section: &mut Section<'_>,
-    path: Option<String>,
-    files: Option<Vec<String>>,
-    folder: &Path,
-) -> Option<Vec<Photo>> {
-    let (key, paths) = match (path, files) {
-        (Some(path), None) => ("path", vec![path]),
-        (None, Some(files)) if !files.is_empty() => ("files", files),
-        _ => {
-            section.problem("path", "one of path (a folder or a photo) and files (a list) is needed");
-            return None;
-        }
-    };
-    let mut photos = Vec::with_capacity(paths.len());
-    for path in paths {
-        let path = folder.join(path);
-        match std::fs::metadata(&path) {
-            Ok(metadata) if metadata.is_dir() && key == "path" => photos.push(Photo::Folder(path)),
-            Ok(metadata) if metadata.is_file() => photos.push(Photo::File(path)),
-            Ok(_) => section.problem(key, format!("{} is not a photo", path.display())),
-            Err(e) => section.problem(key, format!("{}: {e}", path.display())),
-        }
-    }
-    Some(photos)
 }
 
 fn is_camera_name(name: &str) -> bool {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::source::replay::Photo;
 
 fn parse(text: &str) -> Result<Config, Problems> {
     Config::parse(text, Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/assets")))

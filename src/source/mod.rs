@@ -4,6 +4,7 @@ pub mod pixels;
 pub mod replay;
 pub mod v4l2;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,6 +27,26 @@ const BACKOFF_LONGEST: Duration = Duration::from_secs(30);
 pub enum SourceConfig {
     Replay(replay::ReplayConfig),
     V4l2(v4l2::V4l2Config),
+}
+
+impl SourceConfig {
+    /// From one frame that is looked at to the next, where the source is well.
+    pub fn interval(&self) -> Duration {
+        match self {
+            SourceConfig::Replay(config) => config.interval,
+            SourceConfig::V4l2(config) => config.interval,
+        }
+    }
+}
+
+/// For people; holds no secret.
+impl fmt::Display for SourceConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SourceConfig::Replay(config) => config.fmt(f),
+            SourceConfig::V4l2(config) => config.fmt(f),
+        }
+    }
 }
 
 /// Why a source does not deliver. Every one of them is retried.

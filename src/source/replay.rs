@@ -1,7 +1,10 @@
 //! Replays photos at a set rate: for the demonstration, for tests, for soaking.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
+
+use humantime::format_duration;
 
 use super::{Capture, Image, Source, SourceError};
 use crate::photo::{self, PhotoError};
@@ -18,6 +21,13 @@ pub struct ReplayConfig {
     pub repeat: bool,
 }
 
+impl fmt::Display for ReplayConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let often = if self.repeat { "again and again" } else { "once" };
+        write!(f, "replay of {:?} every {}, {often}", self.photos, format_duration(self.interval))
+    }
+}
+
 /// One photo, or a folder of them.
 #[derive(Clone, PartialEq)]
 pub enum Photo {
@@ -30,8 +40,8 @@ pub enum Photo {
     },
 }
 
-impl std::fmt::Debug for Photo {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Photo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Photo::Folder(path) | Photo::File(path) => write!(f, "{}", path.display()),
             Photo::Embedded { name, .. } => write!(f, "embedded:{name}"),

@@ -4,10 +4,12 @@
 //! period of the camera; only those that are due are decoded. Any error tears everything down: a
 //! camera that was unplugged must be opened anew, buffers included.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use humantime::format_duration;
 use v4l::buffer::{Flags, Type};
 use v4l::io::traits::CaptureStream;
 use v4l::prelude::MmapStream;
@@ -36,6 +38,13 @@ pub struct V4l2Config {
     pub height: u32,
     /// From one decoded frame to the next.
     pub interval: Duration,
+}
+
+impl fmt::Display for V4l2Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let V4l2Config { device, width, height, interval } = self;
+        write!(f, "{} at {width}x{height} every {}", device.display(), format_duration(*interval))
+    }
 }
 
 /// The pixel formats that are understood, best first: MJPG spares the USB bus.
