@@ -18,13 +18,15 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::captures::{Captures, HANG};
 use crate::cli::EXIT_FAILURE;
-use crate::config::Config;
+use crate::config::{CameraConfig, Config};
 use crate::health::{Health, notify};
 use crate::inbox::Inbox;
+use crate::mailbox::Mailbox;
 use crate::mqtt;
 use crate::mqtt::payload::Producer;
-use crate::pipeline::{Pipeline, Vision};
+use crate::pipeline::{Pipeline, Vision, Watch};
 use crate::shutdown::Shutdown;
 use crate::source::Capturer;
 
@@ -32,12 +34,24 @@ use crate::source::Capturer;
 const PUBLICATIONS_MAX: usize = 64;
 /// From the request to shut down until what is still running is named and left.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+/// Of that, what the captures get: one that hangs in its driver may not keep the goodbye from the broker.
+const CAPTURES_GRACE: Duration = Duration::from_secs(3);
+const LOOK_AFTER: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(10);
 
-/// What sees, and what it is called in payloads.
+/// What sees, and for which cameras.
 pub struct Eyes {
-    pub vision: Box<dyn Vision>,
-    pub bundle_id: String,
+    /// Each with the name of its bundle in payloads.
+    pub visions: Vec<(Box<dyn Vision>, String)>,
+    /// The place among the visions, for every camera in the order of the configuration.
+    pub of_camera: Vec<usize>,
+}
+
+impl Eyes {
+    /// One vision for all of `n_cameras`.
+    pub fn shared(vision: Box<dyn Vision>, bundle_id: String, n_cameras: usize) -> Eyes {
+        Eyes { visions: vec![(vision, bundle_id)], of_camera: vec![0; n_cameras] }
+    }
 }
 
 /// Runs the daemon until shutdown is requested. Blocks. `eyes` is loaded and warmed up.
@@ -49,18 +63,29 @@ pub fn run(config: &Config, eyes: Eyes, shutdown: &Shutdown) -> anyhow::Result<(
     let health = Arc::new(Health::new(config.cameras.len(), sd_notify::watchdog_enabled()));
     let inbox = Arc::new(Inbox::new(config.cameras.len()));
     let (publications_tx, publications) = mpsc::channel(PUBLICATIONS_MAX);
-    let producer =
-        Producer { bundle: eyes.bundle_id, engine: config.engine.clone(), device: config.device.to_string() };
+    let producer = |bundle: &str| Producer {
+        bundle: bundle.to_owned(),
+        engine: config.engine.clone(),
+        device: config.device.to_string(),
+    };
+    let producers = eyes.of_camera.iter().map(|eye| producer(&eyes.visions[*eye].1)).collect();
 
     let inference = {
         let (health, inbox) = (Arc::clone(&health), Arc::clone(&inbox));
-        let gates: Vec<_> = config.cameras.iter().map(|camera| camera.gate).collect();
-        let vision = eyes.vision;
-        spawn("infer", move || Pipeline::new(vision, gates, &health, publications_tx).run(&inbox))?
+        let watch = |(camera, vision): (&CameraConfig, &usize)| Watch {
+            gate: camera.gate,
+            vision: *vision,
+            prompt: camera.prompt.clone(),
+        };
+        let watches: Vec<Watch> = config.cameras.iter().zip(&eyes.of_camera).map(watch).collect();
+        let visions = eyes.visions.into_iter().map(|(vision, _)| vision).collect();
+        spawn("infer", move || Pipeline::new(visions, watches, &health, publications_tx).run(&inbox))?
     };
-    let captures = spawn_captures(config, &inbox, &health, shutdown)?;
-    let (listener, publisher) = mqtt::tasks(&config.mqtt, &config.cameras, producer, Arc::clone(&health));
-    let listener = runtime.spawn(listener.run(Arc::clone(&inbox)));
+    let mailboxes: Vec<Arc<Mailbox>> = config.cameras.iter().map(|_| Arc::default()).collect();
+    let captures = start_captures(config, &inbox, &mailboxes, &health, shutdown)?;
+    let captures = watch_captures(captures, Arc::clone(&health), shutdown)?;
+    let (listener, publisher) = mqtt::tasks(&config.mqtt, &config.cameras, producers, Arc::clone(&health));
+    let listener = runtime.spawn(listener.run(Arc::clone(&inbox), mailboxes.clone()));
     let mut publisher = runtime.spawn(publisher.run(publications));
 
     notify(&[NotifyState::Ready]);
@@ -75,11 +100,10 @@ pub fn run(config: &Config, eyes: Eyes, shutdown: &Shutdown) -> anyhow::Result<(
     notify(&[NotifyState::Stopping]);
     tracing::info!("stopping");
     shutdown.request();
+    mailboxes.iter().for_each(|mailbox| mailbox.close());
 
     let deadline = Instant::now() + SHUTDOWN_GRACE;
-    for capture in captures {
-        join(capture, deadline)?;
-    }
+    join(captures, deadline)?.join(Instant::now() + CAPTURES_GRACE)?;
     inbox.close();
     join(inference, deadline)?;
     outcome?;
@@ -138,29 +162,52 @@ fn runtime() -> anyhow::Result<Runtime> {
         .context("start the runtime")
 }
 
-fn spawn_captures(
+fn start_captures(
     config: &Config,
     inbox: &Arc<Inbox>,
+    mailboxes: &[Arc<Mailbox>],
     health: &Arc<Health>,
     shutdown: &Shutdown,
-) -> anyhow::Result<Vec<JoinHandle<()>>> {
-    let mut captures = Vec::with_capacity(config.cameras.len());
-    for (i, camera) in config.cameras.iter().enumerate() {
-        let capturer = Capturer { camera: i, name: camera.name.clone(), config: camera.source.clone() };
-        let (inbox, health, shutdown) = (Arc::clone(inbox), Arc::clone(health), shutdown.clone());
-        captures.push(spawn(&format!("cap-{}", camera.name), move || {
-            capturer.run(&inbox, &health, &shutdown);
-        })?);
-    }
-    Ok(captures)
+) -> anyhow::Result<Captures> {
+    let cameras = config.cameras.clone();
+    let names = cameras.iter().map(|camera| camera.name.clone()).collect();
+    let (inbox, health, shutdown) = (Arc::clone(inbox), Arc::clone(health), shutdown.clone());
+    let mailboxes = mailboxes.to_vec();
+    let start = move |camera: usize, office| {
+        let CameraConfig { name, source, geometry, silence, frozen, .. } = cameras[camera].clone();
+        let mailbox = Arc::clone(&mailboxes[camera]);
+        let capturer = Capturer { camera, name, config: source, geometry, silence, frozen, mailbox, office };
+        let (inbox, health, shutdown) = (Arc::clone(&inbox), Arc::clone(&health), shutdown.clone());
+        let name = format!("cap-{}", capturer.name);
+        spawn(&name, move || capturer.run(&inbox, &health, &shutdown))
+    };
+    Captures::start(names, HANG, Box::new(start))
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
+/// Looks after the captures until shutdown is requested, and gives them back to be joined.
+fn watch_captures(
+    mut captures: Captures,
+    health: Arc<Health>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<JoinHandle<Captures>> {
+    let shutdown = shutdown.clone();
+    spawn("watch", move || {
+        while !shutdown.wait_for(LOOK_AFTER) {
+            captures.look_after(Instant::now(), &health);
+        }
+        captures
+    })
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<JoinHandle<T>> {
     thread::Builder::new().name(name.to_owned()).spawn(work).with_context(|| format!("start thread {name}"))
 }
 
 /// Joins a thread that was asked to end.
-fn join(thread: JoinHandle<()>, deadline: Instant) -> anyhow::Result<()> {
+fn join<T>(thread: JoinHandle<T>, deadline: Instant) -> anyhow::Result<T> {
     let name = thread.thread().name().unwrap_or_default().to_owned();
     while !thread.is_finished() {
         if Instant::now() >= deadline {

@@ -22,6 +22,8 @@ pub struct Counters {
     pub dropped: u64,
     /// Could not be decoded, or inference failed.
     pub failed: u64,
+    /// Not a frame: times that the camera was lost, or not there at all.
+    pub lost: u64,
 }
 
 /// One of the [`Counters`].
@@ -33,13 +35,15 @@ pub enum Count {
     Gated,
     Dropped,
     Failed,
+    Lost,
 }
 
 /// Shared by every thread.
 #[derive(Debug)]
 pub struct Health {
-    cameras: Vec<[AtomicU64; 6]>,
+    cameras: Vec<[AtomicU64; 7]>,
     online: watch::Sender<Vec<bool>>,
+    faults: Mutex<Vec<Option<String>>>,
     broker: AtomicBool,
     watchdog: Mutex<Watchdog>,
 }
@@ -56,13 +60,15 @@ impl Health {
         Health {
             cameras: (0..n_cameras).map(|_| Default::default()).collect(),
             online: watch::Sender::new(vec![false; n_cameras]),
+            faults: Mutex::new(vec![None; n_cameras]),
             broker: AtomicBool::new(false),
             watchdog: Mutex::new(Watchdog { period: watchdog, last: None }),
         }
     }
 
-    pub fn count(&self, camera: usize, count: Count) {
-        self.cameras[camera][count as usize].fetch_add(1, Relaxed);
+    /// Counts one more; returns how many there are now.
+    pub fn count(&self, camera: usize, count: Count) -> u64 {
+        self.cameras[camera][count as usize].fetch_add(1, Relaxed) + 1
     }
 
     pub fn counters(&self, camera: usize) -> Counters {
@@ -74,12 +80,23 @@ impl Health {
             gated: read(Count::Gated),
             dropped: read(Count::Dropped),
             failed: read(Count::Failed),
+            lost: read(Count::Lost),
         }
     }
 
     /// Says whether a camera delivers frames; true when that is news.
     pub fn set_camera_online(&self, camera: usize, online: bool) -> bool {
         self.online.send_if_modified(|all| std::mem::replace(&mut all[camera], online) != online)
+    }
+
+    /// Says why a camera does not deliver, or that it does.
+    pub fn set_camera_fault(&self, camera: usize, fault: Option<String>) {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)[camera] = fault;
+    }
+
+    /// Why a camera does not deliver; none where it does, or has not tried yet.
+    pub fn camera_fault(&self, camera: usize) -> Option<String> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)[camera].clone()
     }
 
     /// Changes whenever a camera comes or goes.

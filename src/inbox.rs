@@ -18,7 +18,8 @@ const QUESTIONS_IN_A_ROW: u32 = 4;
 /// The next thing to do for the inference thread.
 #[derive(Debug)]
 pub enum Work {
-    Frame(Arc<Frame>),
+    /// The newest frame of a camera, and whether somebody asked for its caption.
+    Frame(Arc<Frame>, bool),
     /// A question and the newest frame of its camera, if there is any.
     Question(Ask, Option<Arc<Frame>>),
     /// Nothing came in time.
@@ -49,6 +50,8 @@ struct State {
 struct Slot {
     newest: Option<Arc<Frame>>,
     waiting: bool,
+    /// A caption of the newest frame, or of the next if there is none, was asked for.
+    wanted: bool,
 }
 
 impl Inbox {
@@ -78,6 +81,19 @@ impl Inbox {
         drop(state);
         self.wake.notify_one();
         overwritten
+    }
+
+    /// Asks for a caption of what the camera shows now: of its newest frame, or of its first. Asked for twice before it
+    /// is made, it is made once.
+    pub fn want_caption(&self, camera: usize) {
+        let mut state = self.lock();
+        let slot = &mut state.slots[camera];
+        slot.wanted = true;
+        if slot.newest.is_some() && !std::mem::replace(&mut slot.waiting, true) {
+            state.order.push_back(camera);
+        }
+        drop(state);
+        self.wake.notify_one();
     }
 
     /// Queues a question.
@@ -140,7 +156,8 @@ impl State {
         self.in_a_row = 0;
         let slot = &mut self.slots[self.order.pop_front()?];
         slot.waiting = false;
-        slot.newest.clone().map(Work::Frame)
+        let wanted = std::mem::take(&mut slot.wanted);
+        slot.newest.clone().map(|frame| Work::Frame(frame, wanted))
     }
 }
 
@@ -176,7 +193,10 @@ mod tests {
 
     fn describe(work: Work) -> String {
         match work {
-            Work::Frame(frame) => format!("frame {}/{}", frame.id.camera, frame.id.seq),
+            Work::Frame(frame, wanted) => {
+                let wanted = if wanted { "wanted " } else { "" };
+                format!("{wanted}frame {}/{}", frame.id.camera, frame.id.seq)
+            }
             Work::Question(ask, newest) => {
                 format!("{} on {:?}", ask.question.text, newest.map(|frame| frame.id.seq))
             }
@@ -205,6 +225,19 @@ mod tests {
         inbox.put_frame(frame(0, 3));
         assert_eq!(describe(inbox.next(NOW)), "frame 1/1");
         assert_eq!(describe(inbox.next(NOW)), "frame 0/3");
+    }
+
+    #[test]
+    fn a_caption_that_is_asked_for_is_of_the_newest_frame_or_the_first() {
+        let inbox = Inbox::new(2);
+        inbox.want_caption(0);
+        assert_eq!(describe(inbox.next(NOW)), "idle");
+        inbox.put_frame(frame(0, 1));
+        assert_eq!(describe(inbox.next(NOW)), "wanted frame 0/1");
+        inbox.want_caption(0);
+        inbox.want_caption(0);
+        assert_eq!(describe(inbox.next(NOW)), "wanted frame 0/1", "asked for again, of the same frame");
+        assert_eq!(describe(inbox.next(NOW)), "idle");
     }
 
     #[test]

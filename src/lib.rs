@@ -8,8 +8,10 @@
 //! | [`cli`] | the commands, their output and exit codes |
 //! | [`config`] | the configuration file, checked; where a bundle is looked for |
 //! | [`daemon`] | the only place that spawns: builds the parts, waits, drains in order |
-//! | [`source`] | where frames come from: V4L2 devices and replayed photos |
+//! | [`source`] | where frames come from, and what is done to every picture |
+//! | [`captures`] | looks after the capture threads, and replaces one that hangs |
 //! | [`inbox`] | hands the newest frame of each camera, and questions, to the inference thread |
+//! | [`mailbox`] | hands pictures that come over MQTT to their camera's capture thread |
 //! | [`gate`] | decides whether a frame is worth a caption |
 //! | [`pipeline`] | the loop of the inference thread |
 //! | [`message`] | what travels between the threads |
@@ -20,6 +22,7 @@
 #![warn(unreachable_pub)]
 
 pub mod backoff;
+pub mod captures;
 pub mod cli;
 pub mod config;
 pub mod daemon;
@@ -29,6 +32,7 @@ pub mod gate;
 pub mod health;
 pub mod inbox;
 pub mod logging;
+pub mod mailbox;
 pub mod message;
 pub mod mqtt;
 pub mod photo;

@@ -25,6 +25,8 @@ pub enum PhotoError {
     Read { path: PathBuf, source: io::Error },
     #[error("decode photo: {0}")]
     Decode(#[from] image::ImageError),
+    #[error("{folder} holds more than {limit} photos")]
+    TooMany { folder: PathBuf, limit: usize },
     #[error("photo of {found} bytes is larger than the limit of {limit}")]
     TooLarge { found: u64, limit: u64 },
 }

@@ -10,7 +10,7 @@ use image::RgbImage;
 use tokio::sync::mpsc;
 
 use crate::frame::Frame;
-use crate::gate::{Gate, GateConfig};
+use crate::gate::{Gate, GateConfig, Glance};
 use crate::health::{Count, Health};
 use crate::inbox::{Inbox, Work};
 use crate::message::{Answered, Ask, AskError, Captioned, Latency, Publication, Reading};
@@ -24,7 +24,8 @@ pub trait Vision: Send {
     /// Whether the picture shows too little for its caption to be believed.
     fn is_doubtful(&self, pixels: &Tensor) -> bool;
     fn encode(&mut self, pixels: &Tensor) -> Result<ImageView, CaptionError>;
-    fn caption(&mut self, view: &ImageView) -> Result<Caption, CaptionError>;
+    /// A caption that begins with the words of `opening`.
+    fn caption(&mut self, view: &ImageView, opening: &str) -> Result<Caption, CaptionError>;
     fn answer(&mut self, view: &ImageView, question: &Question) -> Result<Answer, CaptionError>;
 }
 
@@ -41,8 +42,8 @@ impl Vision for caption::Models {
         self.encode(pixels)
     }
 
-    fn caption(&mut self, view: &ImageView) -> Result<Caption, CaptionError> {
-        self.caption(view)
+    fn caption(&mut self, view: &ImageView, opening: &str) -> Result<Caption, CaptionError> {
+        self.caption_from(view, opening)
     }
 
     fn answer(&mut self, view: &ImageView, question: &Question) -> Result<Answer, CaptionError> {
@@ -50,9 +51,19 @@ impl Vision for caption::Models {
     }
 }
 
+/// How the frames of one camera are looked at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Watch {
+    pub gate: GateConfig,
+    /// Which of the visions sees them.
+    pub vision: usize,
+    /// The words that every caption begins with.
+    pub prompt: String,
+}
+
 /// The state of the inference thread.
 pub struct Pipeline<'a> {
-    vision: Box<dyn Vision>,
+    visions: Vec<Box<dyn Vision>>,
     cameras: Vec<Camera>,
     health: &'a Health,
     publications: mpsc::Sender<Publication>,
@@ -60,8 +71,21 @@ pub struct Pipeline<'a> {
 
 struct Camera {
     gate: Gate,
+    vision: usize,
+    prompt: String,
+    /// The caption that is out.
+    told: Option<Captioned>,
     /// The last frame that was encoded: a question about it need not encode it again.
     seen: Option<(u64, Sight)>,
+}
+
+/// What came of a frame.
+enum Outcome {
+    /// It shows the scene of the caption that is out.
+    Same,
+    /// The same, and it is time to say so.
+    Confirmed,
+    Captioned(Box<Captioned>),
 }
 
 /// An encoded frame.
@@ -78,15 +102,21 @@ struct Seen {
 }
 
 impl<'a> Pipeline<'a> {
-    /// One gate per camera, in the order of the configuration.
+    /// One watch per camera, in the order of the configuration; each names one of `visions`.
     pub fn new(
-        vision: Box<dyn Vision>,
-        gates: impl IntoIterator<Item = GateConfig>,
+        visions: Vec<Box<dyn Vision>>,
+        watches: impl IntoIterator<Item = Watch>,
         health: &'a Health,
         publications: mpsc::Sender<Publication>,
     ) -> Pipeline<'a> {
-        let camera = |config| Camera { gate: Gate::new(config), seen: None };
-        Pipeline { vision, cameras: gates.into_iter().map(camera).collect(), health, publications }
+        let camera = |watch: Watch| Camera {
+            gate: Gate::new(watch.gate),
+            vision: watch.vision,
+            prompt: watch.prompt,
+            told: None,
+            seen: None,
+        };
+        Pipeline { visions, cameras: watches.into_iter().map(camera).collect(), health, publications }
     }
 
     /// Works until the inbox is closed.
@@ -94,7 +124,7 @@ impl<'a> Pipeline<'a> {
         loop {
             self.health.beat();
             match inbox.next(IDLE) {
-                Work::Frame(frame) => self.look_at(&frame),
+                Work::Frame(frame, wanted) => self.look_at(&frame, wanted),
                 Work::Question(ask, newest) => {
                     let outcome = self.read(&ask, newest.as_deref());
                     let camera = ask.camera;
@@ -106,20 +136,35 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    fn look_at(&mut self, frame: &Frame) {
+    fn look_at(&mut self, frame: &Frame, wanted: bool) {
         let camera = frame.id.camera;
         let wait = frame.taken.elapsed();
-        if !self.cameras[camera].gate.glance(&frame.image, frame.taken) {
-            return self.health.count(camera, Count::Gated);
+        let gate = &mut self.cameras[camera].gate;
+        if wanted {
+            gate.want();
         }
-        match self.describe(frame, wait) {
-            Ok(Some(captioned)) => {
+        let outcome = match gate.glance(&frame.image, frame.taken) {
+            Glance::Pass => Ok(Outcome::Same),
+            Glance::Confirm => Ok(Outcome::Confirmed),
+            Glance::Look => self.describe(frame, wait),
+        };
+        match outcome {
+            Ok(Outcome::Captioned(captioned)) => {
                 self.health.count(camera, Count::Captioned);
-                let counters = self.health.counters(camera);
-                self.publish(camera, Publication::Caption(Captioned { counters, ..captioned }));
+                self.cameras[camera].told = Some((*captioned).clone());
+                self.tell(*captioned);
             }
-            Ok(None) => self.health.count(camera, Count::Gated),
+            Ok(Outcome::Same) => {
+                self.health.count(camera, Count::Gated);
+            }
+            Ok(Outcome::Confirmed) => {
+                self.health.count(camera, Count::Gated);
+                if let Some(told) = &self.cameras[camera].told {
+                    self.tell(Captioned { frame: frame.id.clone(), changed: false, ..told.clone() });
+                }
+            }
             Err(e) => {
+                self.cameras[camera].gate.forget();
                 self.health.count(camera, Count::Failed);
                 tracing::error!(camera, seq = frame.id.seq, error = %e, "frame was not captioned");
             }
@@ -127,12 +172,13 @@ impl<'a> Pipeline<'a> {
     }
 
     /// A caption, unless the frame shows the scene of the caption before.
-    fn describe(&mut self, frame: &Frame, wait: Duration) -> Result<Option<Captioned>, CaptionError> {
+    fn describe(&mut self, frame: &Frame, wait: Duration) -> Result<Outcome, CaptionError> {
         let seen = self.see(frame)?;
-        let judgement = self.cameras[frame.id.camera].gate.judge(&seen.sight.view.embedding, frame.taken);
-        let captioned = if judgement.caption {
+        let Camera { gate, vision, prompt, .. } = &mut self.cameras[frame.id.camera];
+        let judgement = gate.judge(&seen.sight.view.embedding, frame.taken);
+        let outcome = if judgement.caption {
             let started = Instant::now();
-            let caption = self.vision.caption(&seen.sight.view)?;
+            let caption = self.visions[*vision].caption(&seen.sight.view, prompt)?;
             let latency = Latency {
                 decode: frame.decode,
                 wait: wait.saturating_sub(frame.decode),
@@ -141,7 +187,7 @@ impl<'a> Pipeline<'a> {
                 text: started.elapsed(),
                 total: frame.taken.elapsed(),
             };
-            Some(Captioned {
+            Outcome::Captioned(Box::new(Captioned {
                 frame: frame.id.clone(),
                 caption,
                 low_confidence: seen.sight.doubtful,
@@ -149,12 +195,20 @@ impl<'a> Pipeline<'a> {
                 similarity: judgement.similarity,
                 latency,
                 counters: self.health.counters(frame.id.camera),
-            })
+            }))
+        } else if judgement.confirm {
+            Outcome::Confirmed
         } else {
-            None
+            Outcome::Same
         };
         self.cameras[frame.id.camera].seen = Some((frame.id.seq, seen.sight));
-        Ok(captioned)
+        Ok(outcome)
+    }
+
+    fn tell(&self, captioned: Captioned) {
+        let camera = captioned.frame.camera;
+        let counters = self.health.counters(camera);
+        self.publish(camera, Publication::Caption(Captioned { counters, ..captioned }));
     }
 
     fn read(&mut self, ask: &Ask, newest: Option<&Frame>) -> Result<Reading, AskError> {
@@ -167,7 +221,8 @@ impl<'a> Pipeline<'a> {
             _ => self.see(frame).map_err(ask_error)?,
         };
         let started = Instant::now();
-        let mut answer = self.vision.answer(&seen.sight.view, &ask.question);
+        let vision = self.cameras[ask.camera].vision;
+        let mut answer = self.visions[vision].answer(&seen.sight.view, &ask.question);
         if let Ok(answer) = &mut answer
             && seen.sight.doubtful
         {
@@ -186,13 +241,14 @@ impl<'a> Pipeline<'a> {
     }
 
     fn see(&mut self, frame: &Frame) -> Result<Seen, CaptionError> {
+        let vision = &mut self.visions[self.cameras[frame.id.camera].vision];
         let started = Instant::now();
-        let pixels = self.vision.preprocess(&frame.image);
+        let pixels = vision.preprocess(&frame.image);
         let preprocess = started.elapsed();
         let started = Instant::now();
-        let view = self.vision.encode(&pixels)?;
+        let view = vision.encode(&pixels)?;
         let encode = started.elapsed();
-        let sight = Sight { view, doubtful: self.vision.is_doubtful(&pixels) };
+        let sight = Sight { view, doubtful: vision.is_doubtful(&pixels) };
         Ok(Seen { sight, preprocess, encode })
     }
 

@@ -71,7 +71,7 @@ fn publishes_its_state_and_a_caption_per_frame() {
             assert!(caption["latency_ms"]["total"].as_f64().unwrap() > 0.0);
             if site.protocol == Protocol::V5 {
                 assert_eq!(message.content_type.as_deref(), Some("application/json"));
-                // Three times the refresh of five seconds and the interval of a tenth.
+                // Three times the heartbeat of five seconds.
                 assert_eq!(message.expiry_s, Some(15));
             }
         }

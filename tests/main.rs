@@ -5,5 +5,6 @@
 mod broker;
 mod commands;
 mod demo;
+mod sources;
 mod support;
 mod tidy;

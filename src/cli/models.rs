@@ -12,6 +12,7 @@ use image::RgbImage;
 use super::BundleArgs;
 use crate::config::{self, Config, ENGINE, bundle_dir, default_threads};
 use crate::daemon::Eyes;
+use crate::pipeline::Vision;
 
 /// A loaded bundle.
 pub(super) struct Loaded {
@@ -40,21 +41,54 @@ fn load_dir(dir: &Path, engine: &str, options: EngineOptions) -> anyhow::Result<
     Ok(Loaded { models, bundle, dir, threads: options.threads, took: started.elapsed() })
 }
 
-/// Loads the bundle of a configuration.
-pub(super) fn load_configured(config: &Config) -> Result<Loaded, config::Problems> {
-    let invalid = |why: String| config::Problems::one("bundle", why);
-    let dir = bundle_dir(config.bundle.as_deref()).map_err(invalid)?;
-    let options = EngineOptions { device: config.device, threads: config.threads };
-    load_dir(&dir, &config.engine, options).map_err(|e| invalid(format!("{e:#}")))
+/// The bundles of a configuration, each loaded once, and which of them is each camera's.
+pub(super) struct Configured {
+    pub(super) bundles: Vec<Loaded>,
+    of_camera: Vec<usize>,
+}
+
+/// Loads the bundles of a configuration.
+pub(super) fn load_configured(config: &Config) -> Result<Configured, config::Problems> {
+    let mut configured = Configured { bundles: Vec::new(), of_camera: Vec::new() };
+    for (i, camera) in config.cameras.iter().enumerate() {
+        let key = if camera.bundle.is_some() { format!("camera[{i}].bundle") } else { "bundle".to_owned() };
+        let invalid = |why: String| config::Problems::one(&key, why);
+        let dir = bundle_dir(camera.bundle.as_deref().or(config.bundle.as_deref())).map_err(invalid)?;
+        let known = configured.bundles.iter().position(|loaded| loaded.dir == dir);
+        let place = match known {
+            Some(place) => place,
+            None => {
+                let options = EngineOptions { device: config.device, threads: config.threads };
+                let loaded =
+                    load_dir(&dir, &config.engine, options).map_err(|e| invalid(format!("{e:#}")))?;
+                configured.bundles.push(loaded);
+                configured.bundles.len() - 1
+            }
+        };
+        configured.of_camera.push(place);
+    }
+    Ok(configured)
+}
+
+impl Configured {
+    pub(super) fn warm_up(self) -> anyhow::Result<Eyes> {
+        let visions = self.bundles.into_iter().map(Loaded::warm).collect::<anyhow::Result<_>>()?;
+        Ok(Eyes { visions, of_camera: self.of_camera })
+    }
 }
 
 impl Loaded {
+    /// As the eyes of one camera.
+    pub(super) fn warm_up(self) -> anyhow::Result<Eyes> {
+        Ok(Eyes { visions: vec![self.warm()?], of_camera: vec![0] })
+    }
+
     /// Runs everything once, so that the first frame is as fast as the next.
-    pub(super) fn warm_up(mut self) -> anyhow::Result<Eyes> {
+    fn warm(mut self) -> anyhow::Result<(Box<dyn Vision>, String)> {
         let gray = RgbImage::from_pixel(64, 64, image::Rgb([128; 3]));
         let pixels = self.models.preprocess(&gray);
         let view = self.models.encode(&pixels).context("warm up the encoder")?;
         self.models.caption(&view).context("warm up the decoder")?;
-        Ok(Eyes { vision: Box::new(self.models), bundle_id: self.bundle.id().to_owned() })
+        Ok((Box::new(self.models), self.bundle.id().to_owned()))
     }
 }

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use humantime::format_duration;
 
-use super::models::{Loaded, load, load_configured};
+use super::models::{Configured, Loaded, load, load_configured};
 use super::{BundleArgs, Failure, output};
 use crate::config::{CameraConfig, Config};
 use crate::shutdown::Shutdown;
@@ -37,14 +38,15 @@ pub(super) fn demo(count: Option<u64>, bundle: &BundleArgs) -> Result<(), Failur
     Ok(demo::run(loaded.warm_up()?, threads, count, &shutdown, io::stdout(), io::stderr())?)
 }
 
-fn summary(config: &Config, loaded: &Loaded) -> String {
+fn summary(config: &Config, configured: &Configured) -> String {
     let mqtt = &config.mqtt;
     let user = match &mqtt.credentials {
         Some((username, _)) => format!(" as {username}"),
         None => String::new(),
     };
-    let mut lines = vec![
-        format!("bundle {} in {}", loaded.bundle.id(), loaded.dir.display()),
+    let bundle = |loaded: &Loaded| format!("bundle {} in {}", loaded.bundle.id(), loaded.dir.display());
+    let mut lines: Vec<String> = configured.bundles.iter().map(bundle).collect();
+    lines.extend([
         format!("engine {} on {}, {} threads", config.engine, config.device, config.threads),
         format!(
             "mqtt {} to {}:{}{user}, topics under {}, qos {}, keep alive {}",
@@ -55,7 +57,7 @@ fn summary(config: &Config, loaded: &Loaded) -> String {
             mqtt.qos as u8,
             format_duration(mqtt.keep_alive)
         ),
-    ];
+    ]);
     lines.extend(config.cameras.iter().map(camera_summary));
     lines.join("\n")
 }
@@ -72,5 +74,17 @@ fn camera_summary(camera: &CameraConfig) -> String {
         "no gate".to_owned()
     };
     let least = format_duration(camera.gate.min_interval);
-    format!("camera {}: {}; {gate}; captions at least {least} apart", camera.name, camera.source)
+    let lost = |limit: Option<Duration>| {
+        limit.map_or_else(|| "never".to_owned(), |l| format_duration(l).to_string())
+    };
+    format!(
+        "camera {}: {}; {}; {gate}; captions at least {least} apart, confirmed every {}; \
+         lost when silent for {}, or the same for {}",
+        camera.name,
+        camera.source,
+        camera.geometry,
+        format_duration(camera.gate.heartbeat),
+        lost(camera.silence),
+        lost(camera.frozen)
+    )
 }

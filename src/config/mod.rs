@@ -5,6 +5,7 @@
 //! text of `docs/config.md` is in `reference`.
 
 mod bundle_dir;
+mod camera;
 mod problem;
 mod reader;
 pub mod reference;
@@ -18,11 +19,11 @@ use std::time::Duration;
 use engine::Device;
 
 pub use bundle_dir::{bundle_dir, log_filter};
+pub use camera::{CameraConfig, FROZEN};
 pub use problem::{Problem, Problems};
 use reader::Section;
 
 use crate::gate::GateConfig;
-use crate::source::SourceConfig;
 
 pub const ENGINE: &str = "tract";
 pub const MQTT_HOST: &str = "localhost";
@@ -30,6 +31,12 @@ pub const MQTT_PORT: u16 = 1883;
 pub const BASE_TOPIC: &str = "captiond";
 pub const KEEP_ALIVE: Duration = Duration::from_secs(30);
 pub const REPLAY_INTERVAL: Duration = Duration::from_secs(2);
+pub const FOLDER_INTERVAL: Duration = Duration::from_secs(1);
+pub const HTTP_INTERVAL: Duration = Duration::from_secs(1);
+pub const PIPE_INTERVAL: Duration = Duration::from_millis(500);
+pub const MQTT_IMAGE_BYTES_MAX: usize = 2 << 20;
+/// The most that may be asked for.
+pub const MQTT_IMAGE_BYTES_LIMIT: usize = 32 << 20;
 pub const V4L2_INTERVAL: Duration = Duration::from_millis(500);
 pub const V4L2_WIDTH: u32 = 640;
 pub const V4L2_HEIGHT: u32 = 480;
@@ -37,13 +44,15 @@ pub const GATE: GateConfig = GateConfig {
     enabled: true,
     pixel_change: 0.01,
     similarity: 0.95,
-    refresh: Duration::from_secs(60),
+    deviations: 4.0,
+    refresh: Duration::from_secs(3600),
+    heartbeat: Duration::from_secs(60),
     min_interval: Duration::ZERO,
+    burst: 1,
 };
 
 const CAMERAS_MAX: usize = 64;
 const THREADS_MAX: usize = 64;
-const NAME_MAX: usize = 32;
 const TOPIC_MAX: usize = 128;
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -112,24 +121,6 @@ impl Protocol {
 pub enum Qos {
     AtMostOnce = 0,
     AtLeastOnce = 1,
-}
-
-/// One camera.
-#[derive(Clone, Debug)]
-pub struct CameraConfig {
-    /// A level of its topics: lower-case letters, digits, `_` and `-`.
-    pub name: String,
-    pub source: SourceConfig,
-    pub gate: GateConfig,
-}
-
-impl CameraConfig {
-    /// How long a caption stays true without a new one: three times the longest silence of a camera
-    /// that is well.
-    pub fn caption_expiry(&self) -> Duration {
-        let renewal = if self.gate.enabled { self.gate.refresh } else { Duration::ZERO };
-        (renewal.max(self.gate.min_interval) + self.source.interval()) * 3
-    }
 }
 
 /// A text that is never printed.
@@ -203,7 +194,7 @@ fn config(root: &mut Section<'_>, folder: &Path) -> Option<Config> {
     };
     let threads = root.integer("threads", 1..=THREADS_MAX as u64).and_then(|n| NonZeroUsize::new(n as usize));
     let mqtt = root.section("mqtt", |section| mqtt(section, folder));
-    let cameras = root.sections("camera", |section| camera(section, folder));
+    let cameras = root.sections("camera", |section| camera::camera(section, folder));
     if cameras.is_empty() {
         root.problem("camera", "at least one [[camera]] is needed");
     }
@@ -269,55 +260,28 @@ fn credentials(section: &mut Section<'_>, folder: &Path) -> Option<(String, Secr
     if username.is_none() && file.is_some() {
         section.problem("password_file", "needs a username");
     }
-    let password = match &file {
-        None => String::new(),
-        Some(path) => match std::fs::read_to_string(path) {
-            Ok(text) if !text.trim_end().is_empty() => text.trim_end_matches(['\r', '\n']).to_owned(),
-            Ok(_) => {
-                section.problem("password_file", format!("{} is empty", path.display()));
-                String::new()
-            }
-            Err(e) => {
-                section.problem("password_file", format!("read {}: {e}", path.display()));
-                String::new()
-            }
-        },
-    };
-    username.map(|username| (username, Secret::new(password)))
+    let password = file.map(|path| secret(section, "password_file", &path));
+    username.map(|username| (username, password.unwrap_or_else(|| Secret::new(String::new()))))
 }
 
-fn camera(section: &mut Section<'_>, folder: &Path) -> Option<CameraConfig> {
-    let name = section.required_string("name");
-    if name.as_ref().is_some_and(|name| !is_camera_name(name)) {
-        let why = format!("must be 1 to {NAME_MAX} of a-z, 0-9, _ and -, and not \"bridge\"");
-        section.problem("name", format!("{why} (got {:?})", name.as_deref().unwrap_or_default()));
+/// The text of a file that holds a secret alone.
+fn secret(section: &mut Section<'_>, key: &str, path: &Path) -> Secret {
+    match std::fs::read_to_string(path) {
+        Ok(text) if !text.trim_end().is_empty() => {
+            return Secret::new(text.trim_end_matches(['\r', '\n']).to_owned());
+        }
+        Ok(_) => section.problem(key, format!("{} is empty", path.display())),
+        Err(e) => section.problem(key, format!("read {}: {e}", path.display())),
     }
-    let source = section.required_section("source", |section| source::source(section, folder));
-    let day = Duration::from_secs(86_400);
-    let min_interval = section.duration("min_interval", Duration::ZERO..=day).unwrap_or(GATE.min_interval);
-    let gate = section.section("gate", |section| {
-        Some(GateConfig {
-            enabled: section.boolean("enabled").unwrap_or(GATE.enabled),
-            pixel_change: section.number("pixel_change", 0.0..=1.0).unwrap_or(GATE.pixel_change),
-            similarity: section.number("similarity", -1.0..=1.0).unwrap_or(GATE.similarity),
-            refresh: section.duration("refresh", Duration::from_secs(1)..=day).unwrap_or(GATE.refresh),
-            min_interval,
-        })
-    });
-    let gate = gate.unwrap_or(GateConfig { min_interval, ..GATE });
-    Some(CameraConfig { name: name?, source: source?, gate })
-}
-
-fn is_camera_name(name: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-    (1..=NAME_MAX).contains(&name.len()) && name.chars().all(allowed) && name != "bridge"
+    Secret::new(String::new())
 }
 
 fn is_base_topic(topic: &str) -> bool {
-    topic.len() <= TOPIC_MAX
-        && !topic.starts_with('$')
-        && topic.split('/').all(|level| !level.is_empty())
-        && !topic.contains(['+', '#', '\0'])
+    is_topic(topic) && topic.split('/').all(|level| !level.is_empty())
+}
+
+fn is_topic(topic: &str) -> bool {
+    (1..=TOPIC_MAX).contains(&topic.len()) && !topic.starts_with('$') && !topic.contains(['+', '#', '\0'])
 }
 
 #[cfg(test)]

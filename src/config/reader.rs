@@ -105,6 +105,22 @@ impl<'a> Section<'a> {
         Some(n)
     }
 
+    /// A list of numbers.
+    pub(super) fn numbers(&mut self, key: &str) -> Option<Vec<f32>> {
+        self.typed(key, "a list of numbers", |value| numbers(&value))
+    }
+
+    /// A list of lists of numbers, each of which may itself be in lists: `[[[0, 0], [1, 0]], ...]`.
+    pub(super) fn number_lists(&mut self, key: &str) -> Option<Vec<Vec<f32>>> {
+        self.typed(key, "a list of lists of numbers", |value| value.as_array()?.iter().map(numbers).collect())
+    }
+
+    /// Takes the value when it is this word.
+    pub(super) fn takes_word(&mut self, key: &str, word: &str) -> bool {
+        let is_word = self.table.get(key).and_then(Value::as_str) == Some(word);
+        is_word && self.take(key).is_some()
+    }
+
     /// A string with a unit, such as `"500ms"`.
     pub(super) fn duration(&mut self, key: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
         let text = self.typed(key, "a string with a unit, such as \"500ms\"", |value| match value {
@@ -183,7 +199,7 @@ impl<'a> Section<'a> {
         value
     }
 
-    fn report_missing(&self, key: &str) {
+    pub(super) fn report_missing(&self, key: &str) {
         if !self.table.contains_key(key) {
             self.problem(key, "is missing");
         }
@@ -199,4 +215,25 @@ impl<'a> Section<'a> {
             self.problem(key, format!("unknown key, known are: {}", self.known.join(", ")));
         }
     }
+}
+
+/// The numbers of a list, of whatever depth.
+fn numbers(value: &Value) -> Option<Vec<f32>> {
+    fn collect(value: &Value, depth: usize, found: &mut Vec<f32>) -> Option<()> {
+        match value {
+            Value::Float(n) => found.push(*n as f32),
+            Value::Integer(n) => found.push(*n as f32),
+            Value::Array(values) if depth < 3 => {
+                for value in values {
+                    collect(value, depth + 1, found)?;
+                }
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+    let mut found = Vec::new();
+    matches!(value, Value::Array(_)).then_some(())?;
+    collect(value, 0, &mut found)?;
+    Some(found)
 }

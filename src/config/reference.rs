@@ -5,6 +5,7 @@
 
 use humantime::format_duration;
 
+use super::camera::{CORNERS_MAX, MASKS_MAX, NAME_MAX, PROMPT_CHARS_MAX};
 use super::*;
 
 /// The reference file: it parses as it stands.
@@ -62,8 +63,26 @@ fn cameras() -> String {
 [[camera]]
 # A level of the camera's topics: 1 to {NAME_MAX} of a-z, 0-9, _ and -.
 name = "porch"
-# Least time between two captions.
+# Mean time between two captions at least, and how many may follow each other faster after a quiet time.
 min_interval = "{min_interval}"
+burst = {burst}
+# The caption is confirmed after this time without another; it expires after three times that.
+heartbeat = "{heartbeat}"
+# Another bundle than the daemon's.
+#bundle = "/usr/share/captiond/models/lite"
+# The words that every caption begins with, at most {PROMPT_CHARS_MAX} characters.
+prompt = ""
+# Turned clockwise: 0, 90, 180 or 270 degrees; then mirrored.
+rotate = 0
+mirror = false
+# Private areas, blacked out before anything sees the picture: at most {MASKS_MAX} polygons of at most {CORNERS_MAX}
+# corners [x, y], each 0 to 1 from the left and from the top of the turned picture.
+#masks = [[[0.0, 0.0], [0.3, 0.0], [0.3, 0.5], [0.0, 0.5]]]
+# What is kept of it: left, top, width, height, each 0 to 1.
+#crop = [0.0, 0.25, 1.0, 0.75]
+# The camera is opened anew after so long without a picture, or with the same picture bit for bit, or "off".
+silence = "10s"
+frozen = "{frozen}"
 
 [camera.source]
 # A USB camera or another V4L2 device that gives MJPG or YUYV.
@@ -84,8 +103,53 @@ enabled = {enabled}
 pixel_change = {pixel_change:?}
 # It is captioned when its embedding has a lower cosine than this with the last changed scene.
 similarity = {similarity:?}
-# A caption is renewed after this time even where nothing changed.
+# And when that is further from it than this camera's embeddings usually move, by so many standard deviations.
+deviations = {deviations:?}
+# The scene is captioned anew after this time even where nothing changed.
 refresh = "{refresh}"
+
+[[camera]]
+name = "gate"
+
+[camera.source]
+# A camera on the network: an address that gives motion JPEG, or one picture a request.
+type = "http"
+url = "http://192.168.1.20/snapshot.jpg"
+#username = "viewer"
+#password_file = "/run/credentials/captiond.service/gate-password"
+# Certificates that are trusted beside those of the system, PEM.
+#ca_file = "/etc/captiond/camera-ca.pem"
+interval = "{http_interval}"
+
+[[camera]]
+name = "drive"
+
+[camera.source]
+# A program that writes pictures to its standard output; no shell is between.
+type = "pipe"
+command = ["ffmpeg", "-loglevel", "error", "-i", "drive.mp4", "-f", "mjpeg", "-"]
+# "mjpeg", or "rgb24" with the width and height that the program writes.
+format = "mjpeg"
+interval = "{pipe_interval}"
+
+[[camera]]
+name = "barn"
+
+[camera.source]
+# Pictures (JPEG or PNG) that somebody publishes on a topic; retained ones are passed over.
+type = "mqtt"
+topic = "barn/picture"
+# Larger ones are refused; at most {MQTT_IMAGE_BYTES_LIMIT}.
+bytes_max = {MQTT_IMAGE_BYTES_MAX}
+
+[[camera]]
+name = "inbox"
+
+[camera.source]
+# A folder into which somebody puts photos: its newest, then each one that comes or changes.
+type = "folder"
+path = "photos"
+interval = "{folder_interval}"
 
 [[camera]]
 name = "yard"
@@ -102,12 +166,19 @@ interval = "{replay_interval}"
 loop = true
 "#,
         min_interval = format_duration(GATE.min_interval),
+        burst = GATE.burst,
+        heartbeat = format_duration(GATE.heartbeat),
+        frozen = format_duration(FROZEN),
+        deviations = GATE.deviations,
         v4l2_interval = format_duration(V4L2_INTERVAL),
         enabled = GATE.enabled,
         grid = "32x32",
         pixel_change = GATE.pixel_change,
         similarity = GATE.similarity,
         refresh = format_duration(GATE.refresh),
+        http_interval = format_duration(HTTP_INTERVAL),
+        pipe_interval = format_duration(PIPE_INTERVAL),
+        folder_interval = format_duration(FOLDER_INTERVAL),
         replay_interval = format_duration(REPLAY_INTERVAL),
     )
 }

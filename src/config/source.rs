@@ -4,23 +4,36 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::reader::Section;
-use super::{REPLAY_INTERVAL, V4L2_HEIGHT, V4L2_INTERVAL, V4L2_WIDTH};
+use super::{
+    FOLDER_INTERVAL, HTTP_INTERVAL, MQTT_IMAGE_BYTES_LIMIT, MQTT_IMAGE_BYTES_MAX, PIPE_INTERVAL,
+    REPLAY_INTERVAL, Secret, V4L2_HEIGHT, V4L2_INTERVAL, V4L2_WIDTH,
+};
 use crate::photo;
 use crate::source::SourceConfig;
+use crate::source::folder::FolderConfig;
+use crate::source::http::HttpConfig;
+use crate::source::mqtt_image::MqttImageConfig;
+use crate::source::pipe::{PipeConfig, PipeFormat};
 use crate::source::replay::{Photo, ReplayConfig};
 use crate::source::v4l2::V4l2Config;
 
 pub(super) fn source(section: &mut Section<'_>, folder: &Path) -> Option<SourceConfig> {
     match section.required_string("type")?.as_str() {
         "replay" => replay(section, folder).map(SourceConfig::Replay),
+        "folder" => watched(section, folder).map(SourceConfig::Folder),
         "v4l2" => v4l2(section).map(SourceConfig::V4l2),
+        "http" => http(section, folder).map(SourceConfig::Http),
+        "pipe" => pipe(section).map(SourceConfig::Pipe),
+        "mqtt" => mqtt(section).map(SourceConfig::Mqtt),
         other => {
-            section.problem("type", format!("must be \"replay\" or \"v4l2\" (got {other:?})"));
+            section.problem("type", format!("must be one of {} (got {other:?})", KINDS.join(", ")));
             section.forgive_unknown_keys();
             None
         }
     }
 }
+
+const KINDS: [&str; 6] = ["v4l2", "http", "pipe", "mqtt", "folder", "replay"];
 
 /// From one frame that is looked at to the next.
 fn interval(section: &mut Section<'_>, default: Duration) -> Duration {
@@ -34,6 +47,108 @@ fn v4l2(section: &mut Section<'_>) -> Option<V4l2Config> {
     let height = section.integer("height", side).map_or(V4L2_HEIGHT, |n| n as u32);
     let interval = interval(section, V4L2_INTERVAL);
     Some(V4l2Config { device: device?, width, height, interval })
+}
+
+/// An address with its credentials, which are moved out of it: nothing that is printed may hold them.
+fn http(section: &mut Section<'_>, folder: &Path) -> Option<HttpConfig> {
+    let url = section.required_string("url");
+    let username = section.string("username");
+    let password_file = section.string("password_file").map(|path| folder.join(path));
+    let ca_file = section.string("ca_file").map(|path| folder.join(path));
+    if let Some(path) = &ca_file
+        && let Err(e) = std::fs::File::open(path)
+    {
+        section.problem("ca_file", format!("{}: {e}", path.display()));
+    }
+    let interval = interval(section, HTTP_INTERVAL);
+    let mut url = match reqwest::Url::parse(&url?) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => url,
+        _ => {
+            section.problem("url", "must be an address such as \"http://camera/snapshot.jpg\"");
+            return None;
+        }
+    };
+    let credentials = credentials(section, &mut url, username, password_file);
+    Some(HttpConfig { url, credentials, ca_file, interval })
+}
+
+fn credentials(
+    section: &mut Section<'_>,
+    url: &mut reqwest::Url,
+    username: Option<String>,
+    password_file: Option<PathBuf>,
+) -> Option<(String, Secret)> {
+    let within = (!url.username().is_empty()).then(|| {
+        let decoded =
+            |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+        (decoded(url.username()), Secret::new(decoded(url.password().unwrap_or_default())))
+    });
+    // Neither fails for an address with a host.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    if username.is_none() && password_file.is_some() {
+        section.problem("password_file", "needs a username");
+    }
+    if within.is_some() && username.is_some() {
+        section.problem("username", "stands in the url, too");
+    }
+    let password = password_file.map(|path| super::secret(section, "password_file", &path));
+    match username {
+        Some(username) => Some((username, password.unwrap_or_else(|| Secret::new(String::new())))),
+        None => within,
+    }
+}
+
+fn pipe(section: &mut Section<'_>) -> Option<PipeConfig> {
+    section.report_missing("command");
+    let command = section.strings("command");
+    if command.as_ref().is_some_and(|words| words.first().is_none_or(String::is_empty)) {
+        section.problem("command", "must name a program, and may have arguments after it");
+    }
+    let format = section.string("format").unwrap_or_else(|| "mjpeg".to_owned());
+    let side = 1..=u64::from(photo::SIDE_MAX);
+    let [width, height] = ["width", "height"].map(|key| section.integer(key, side.clone()));
+    let interval = interval(section, PIPE_INTERVAL);
+    let format = match (format.as_str(), width, height) {
+        ("mjpeg", None, None) => PipeFormat::Mjpeg,
+        ("mjpeg", _, _) => {
+            section.problem("width", "and height are those of the pictures themselves with format \"mjpeg\"");
+            return None;
+        }
+        ("rgb24", Some(width), Some(height)) if width * height * 3 <= photo::DECODED_BYTES_MAX => {
+            PipeFormat::Rgb24 { width: width as u32, height: height as u32 }
+        }
+        ("rgb24", _, _) => {
+            section.problem("format", "\"rgb24\" needs the width and height that the program writes");
+            return None;
+        }
+        (other, _, _) => {
+            section.problem("format", format!("must be \"mjpeg\" or \"rgb24\" (got {other:?})"));
+            return None;
+        }
+    };
+    Some(PipeConfig { command: command?, format, interval })
+}
+
+fn mqtt(section: &mut Section<'_>) -> Option<MqttImageConfig> {
+    let topic = section.required_string("topic");
+    let bytes_max = section.integer("bytes_max", 1_000..=MQTT_IMAGE_BYTES_LIMIT as u64);
+    if topic.as_ref().is_some_and(|topic| !super::is_topic(topic)) {
+        section.problem("topic", "must be a topic without wildcards");
+    }
+    let bytes_max = bytes_max.map_or(MQTT_IMAGE_BYTES_MAX, |n| n as usize);
+    Some(MqttImageConfig { topic: topic?, bytes_max })
+}
+
+fn watched(section: &mut Section<'_>, folder: &Path) -> Option<FolderConfig> {
+    let path = section.required_string("path").map(|path| folder.join(path));
+    let interval = interval(section, FOLDER_INTERVAL);
+    if let Some(path) = &path
+        && !path.is_dir()
+    {
+        section.problem("path", format!("{} is not a folder", path.display()));
+    }
+    Some(FolderConfig { path: path?, interval })
 }
 
 fn replay(section: &mut Section<'_>, folder: &Path) -> Option<ReplayConfig> {

@@ -17,7 +17,9 @@ fn the_least_file_gets_every_default() {
     assert_eq!((config.engine.as_str(), config.device), (ENGINE, Device::Cpu));
     assert_eq!((config.mqtt.host.as_str(), config.mqtt.port), (MQTT_HOST, MQTT_PORT));
     assert_eq!(config.cameras[0].gate, GATE);
-    let SourceConfig::Replay(replay) = &config.cameras[0].source else { panic!("not a replay") };
+    let crate::source::SourceConfig::Replay(replay) = &config.cameras[0].source else {
+        panic!("not a replay")
+    };
     assert_eq!(replay.interval, REPLAY_INTERVAL);
     assert!(replay.repeat);
     assert!(matches!(&replay.photos[..], [Photo::Folder(folder)] if folder.ends_with("assets/demo")));
@@ -45,7 +47,7 @@ fn reports_every_problem_with_its_path() {
         gate = { similarity = 2 }
         [[camera]]
         name = "yard"
-        source = { type = "rtsp", url = "rtsp://camera" }
+        source = { type = "smoke", url = "rtsp://camera" }
         "#,
     );
     let expected = [
@@ -65,13 +67,76 @@ fn reports_every_problem_with_its_path() {
         "camera[1].source.device: is missing",
         "camera[1].source.width: must be an integer (got string)",
         "camera[1].gate.similarity: must be -1.0 to 1.0 (got 2.0)",
-        "camera[2].source.type: must be \"replay\" or \"v4l2\" (got \"rtsp\")",
+        "camera[2].source.type: must be one of v4l2, http, pipe, mqtt, folder, replay (got \"smoke\")",
         "colour: unknown key, known are: bundle, engine, device, threads, mqtt, camera",
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (found, expected) in found.iter().zip(expected) {
         assert!(found.starts_with(expected), "{found} does not start with {expected}");
     }
+}
+
+#[test]
+fn every_mistake_about_a_camera_is_named_by_camera_and_key() {
+    let source = |keys: &str| format!("[[camera]]\nname = \"c\"\nsource = {{ {keys} }}\n");
+    for (text, expected) in [
+        (format!("{CAMERA}rotate = 45\n"), "camera[0].rotate: must be 0, 90, 180 or 270 (got 45)"),
+        (format!("{CAMERA}crop = [0.5, 0, 0.6, 1]\n"), "camera[0].crop: must be [left, top, width, height]"),
+        (format!("{CAMERA}masks = [[[0, 0], [1, 1]]]\n"), "camera[0].masks[0]: must be 3 to 64 corners"),
+        (
+            format!("{CAMERA}masks = [[[0, 0], [1, 2], [1, 0]]]\n"),
+            "camera[0].masks[0]: must be 3 to 64 corners",
+        ),
+        (format!("{CAMERA}masks = \"all\"\n"), "camera[0].masks: must be a list of lists of numbers"),
+        (format!("{CAMERA}silence = \"1ms\"\n"), "camera[0].silence: must be 1s to 7days"),
+        (format!("{CAMERA}burst = 0\n"), "camera[0].burst: must be 1 to 100"),
+        (format!("{CAMERA}prompt = \"a\\nb\"\n"), "camera[0].prompt: must be one line"),
+        (source("type = \"http\", url = \"ftp://x/y\""), "camera[0].source.url: must be an address"),
+        (
+            source("type = \"http\", url = \"http://c/\", password_file = \"x\""),
+            "camera[0].source.password_file",
+        ),
+        (
+            source("type = \"http\", url = \"http://u:p@c/\", username = \"x\""),
+            "camera[0].source.username: stands",
+        ),
+        (source("type = \"http\", url = \"http://c/\", ca_file = \"none\""), "camera[0].source.ca_file: "),
+        (source("type = \"pipe\", command = []"), "camera[0].source.command: must name a program"),
+        (source("type = \"pipe\""), "camera[0].source.command: is missing"),
+        (
+            source("type = \"pipe\", command = [\"x\"], format = \"rgb24\""),
+            "camera[0].source.format: \"rgb24\" needs",
+        ),
+        (source("type = \"pipe\", command = [\"x\"], width = 4"), "camera[0].source.width: and height"),
+        (source("type = \"mqtt\", topic = \"a/#\""), "camera[0].source.topic: must be a topic"),
+        (source("type = \"folder\", path = \"nowhere\""), "camera[0].source.path: "),
+    ] {
+        let found = problems(&text);
+        assert!(found[0].starts_with(expected), "{found:?} does not start with {expected}");
+    }
+}
+
+#[test]
+fn silence_and_frozen_are_those_of_the_kind_unless_they_are_said() {
+    let limits = |text: &str| {
+        let camera = parse(text).unwrap().cameras.remove(0);
+        (camera.silence.map(|d| d.as_secs()), camera.frozen.map(|d| d.as_secs()))
+    };
+    let http =
+        "[[camera]]\nname = \"c\"\nsource = { type = \"http\", url = \"http://c/\", interval = \"20s\" }\n";
+    assert_eq!(limits(CAMERA), (None, None));
+    assert_eq!(limits(http), (Some(60), Some(60)));
+    assert_eq!(limits(&format!("{http}silence = \"off\"\nfrozen = \"5m\"\n")), (None, Some(300)));
+}
+
+#[test]
+fn credentials_in_an_address_are_moved_out_of_it() {
+    let text = "[[camera]]\nname = \"c\"\nsource = { type = \"http\", url = \"http://me:hunter%32@c/x\" }\n";
+    let config = parse(text).unwrap();
+    let crate::source::SourceConfig::Http(http) = &config.cameras[0].source else { panic!("not http") };
+    let (user, password) = http.credentials.clone().unwrap();
+    assert_eq!((user.as_str(), password.reveal(), http.url.as_str()), ("me", "hunter2", "http://c/x"));
+    assert!(!format!("{config:?}").contains("hunter"));
 }
 
 #[test]
@@ -113,8 +178,9 @@ fn the_reference_holds_every_default_and_parses_with_every_key() {
     let least = parse(CAMERA).unwrap();
     assert_eq!(format!("{:?}", config.mqtt), format!("{:?}", least.mqtt));
     assert_eq!(config.cameras[0].gate, GATE);
-    let intervals: Vec<_> = config.cameras.iter().map(CameraConfig::caption_expiry).collect();
-    assert_eq!(intervals, [(GATE.refresh + V4L2_INTERVAL) * 3, (GATE.refresh + REPLAY_INTERVAL) * 3]);
+    assert!(config.cameras.iter().all(|camera| camera.caption_expiry() == GATE.heartbeat * 3));
+    let default = CameraConfig::new("porch", config.cameras[0].source.clone());
+    assert_eq!(format!("{:?}", config.cameras[0]), format!("{default:?}"));
 
     // The keys behind a bare `#` exist too; only their values need a machine that has them.
     let full: String = text

@@ -34,7 +34,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub fn config(port: u16, threads: NonZeroUsize) -> Config {
     let replay = ReplayConfig { photos: photos::all(), interval: INTERVAL, repeat: true };
     let gate = GateConfig { enabled: false, ..GATE };
-    let camera = CameraConfig { name: CAMERA.to_owned(), source: SourceConfig::Replay(replay), gate };
+    let camera = CameraConfig { gate, ..CameraConfig::new(CAMERA, SourceConfig::Replay(replay)) };
     Config {
         bundle: None,
         engine: ENGINE.to_owned(),
@@ -103,7 +103,7 @@ async fn show(
     ready: oneshot::Sender<()>,
 ) -> anyhow::Result<()> {
     let topics = Topics::new(&mqtt.base_topic);
-    let (client, mut eventloop) = client::client(mqtt, "captiond-viewer", None);
+    let (client, mut eventloop) = client::client(mqtt, "captiond-viewer", None, client::PACKET_BYTES_LEAST);
     client.subscribe(topics.caption(CAMERA)).await?;
     let (mut ready, mut shown) = (Some(ready), 0);
     loop {

@@ -8,9 +8,9 @@ use rumqttc::{mqttbytes, v5};
 
 use crate::config::{MqttConfig, Protocol, Qos};
 
-/// Largest packet in either direction. The library's default of 10 KiB makes it drop the connection
-/// when a larger message comes in.
-const PACKET_BYTES_MAX: u32 = 256 << 10;
+/// Room for every packet but pictures. The library's default of 10 KiB makes it drop the connection when a larger
+/// message comes in.
+pub const PACKET_BYTES_LEAST: usize = 256 << 10;
 /// Requests that may wait for the connection.
 const REQUESTS_MAX: usize = 64;
 const CONNECT_TIMEOUT_S: u64 = 10;
@@ -108,15 +108,24 @@ enum InnerLoop {
 }
 
 /// Prepares a client; nothing is connected until the event loop is polled.
-pub fn client(config: &MqttConfig, client_id: &str, will: Option<Will>) -> (Client, EventLoop) {
+/// `packet_bytes_max` holds in either direction.
+pub fn client(
+    config: &MqttConfig,
+    client_id: &str,
+    will: Option<Will>,
+    packet_bytes_max: usize,
+) -> (Client, EventLoop) {
     let (inner, inner_loop) = match config.protocol {
         Protocol::V5 => {
-            let (client, eventloop) = v5::AsyncClient::new(options_v5(config, client_id, will), REQUESTS_MAX);
+            let mut options = options_v5(config, client_id, will);
+            options.set_max_packet_size(Some(u32::try_from(packet_bytes_max).unwrap_or(u32::MAX)));
+            let (client, eventloop) = v5::AsyncClient::new(options, REQUESTS_MAX);
             (Inner::V5(client), InnerLoop::V5(Box::new(eventloop)))
         }
         Protocol::V311 => {
-            let (client, mut eventloop) =
-                rumqttc::AsyncClient::new(options_v311(config, client_id, will), REQUESTS_MAX);
+            let mut options = options_v311(config, client_id, will);
+            options.set_max_packet_size(packet_bytes_max, packet_bytes_max);
+            let (client, mut eventloop) = rumqttc::AsyncClient::new(options, REQUESTS_MAX);
             let mut network = rumqttc::NetworkOptions::new();
             network.set_connection_timeout(CONNECT_TIMEOUT_S);
             eventloop.set_network_options(network);
@@ -132,7 +141,6 @@ fn options_v5(config: &MqttConfig, client_id: &str, will: Option<Will>) -> v5::M
     options.set_keep_alive(config.keep_alive);
     options.set_clean_start(true);
     options.set_connection_timeout(CONNECT_TIMEOUT_S);
-    options.set_max_packet_size(Some(PACKET_BYTES_MAX));
     if let Some(Will { topic, word }) = will {
         let qos = v5::mqttbytes::QoS::AtLeastOnce;
         options.set_last_will(v5::mqttbytes::v5::LastWill::new(topic, word, qos, true, None));
@@ -147,7 +155,6 @@ fn options_v311(config: &MqttConfig, client_id: &str, will: Option<Will>) -> rum
     let mut options = rumqttc::MqttOptions::new(client_id, &config.host, config.port);
     options.set_keep_alive(config.keep_alive);
     options.set_clean_session(true);
-    options.set_max_packet_size(PACKET_BYTES_MAX as usize, PACKET_BYTES_MAX as usize);
     if let Some(Will { topic, word }) = will {
         options.set_last_will(rumqttc::LastWill::new(topic, word, mqttbytes::QoS::AtLeastOnce, true));
     }

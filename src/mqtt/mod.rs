@@ -23,10 +23,12 @@ use crate::backoff::Backoff;
 use crate::config::{CameraConfig, MqttConfig};
 use crate::health::{self, Count, Health};
 use crate::inbox::Inbox;
+use crate::mailbox::{Letter, Mailbox};
 use crate::message::{Answered, Ask, AskError, Captioned, Publication, Reply};
 use client::{Client, Event, EventLoop, Incoming, LinkError, Outgoing, Will};
 use payload::{
-    CameraStatsPayload, CaptionPayload, ErrorPayload, InfoPayload, Producer, StatsPayload, parse_ask,
+    CameraInfoPayload, CameraStatsPayload, CaptionPayload, ErrorPayload, InfoPayload, Producer, StatsPayload,
+    parse_ask,
 };
 use topic::Topics;
 
@@ -43,7 +45,8 @@ pub const OFFLINE: &str = "offline";
 struct Shared {
     topics: Topics,
     cameras: Vec<CameraConfig>,
-    producer: Producer,
+    /// One a camera.
+    producers: Vec<Producer>,
     health: Arc<Health>,
 }
 
@@ -54,15 +57,15 @@ type Connection = watch::Receiver<u64>;
 pub fn tasks(
     config: &MqttConfig,
     cameras: &[CameraConfig],
-    producer: Producer,
+    producers: Vec<Producer>,
     health: Arc<Health>,
 ) -> (Listener, Publisher) {
     let topics = Topics::new(&config.base_topic);
     let will = Will { topic: topics.bridge_state(), word: OFFLINE };
     let client_id = config.client_id.clone().unwrap_or_else(|| derived_client_id(&config.base_topic));
-    let (client, eventloop) = client::client(config, &client_id, Some(will));
+    let (client, eventloop) = client::client(config, &client_id, Some(will), packet_bytes_max(cameras));
     let (connection_tx, connection) = watch::channel(0);
-    let shared = Arc::new(Shared { topics, cameras: cameras.to_vec(), producer, health });
+    let shared = Arc::new(Shared { topics, cameras: cameras.to_vec(), producers, health });
     let listener = Listener {
         eventloop,
         client: client.clone(),
@@ -71,6 +74,12 @@ pub fn tasks(
     };
     let captions = vec![None; cameras.len()];
     (listener, Publisher { client, shared, connection, captions, started: Instant::now() })
+}
+
+/// Room for the largest picture that a camera takes, beside its topic and properties.
+fn packet_bytes_max(cameras: &[CameraConfig]) -> usize {
+    let pictures = cameras.iter().filter_map(CameraConfig::pictures);
+    client::PACKET_BYTES_LEAST + pictures.map(|(_, bytes_max)| bytes_max).max().unwrap_or(0)
 }
 
 /// The same for every start of one daemon on one machine, and another for every other. The machine
@@ -92,7 +101,7 @@ pub struct Listener {
 
 impl Listener {
     /// Polls until the publisher has disconnected, or the task is dropped.
-    pub async fn run(mut self, inbox: Arc<Inbox>) {
+    pub async fn run(mut self, inbox: Arc<Inbox>, mailboxes: Vec<Arc<Mailbox>>) {
         let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_LONGEST);
         let mut n_connections = 0;
         loop {
@@ -103,7 +112,10 @@ impl Listener {
                     n_connections += 1;
                     self.set_connection(n_connections);
                 }
-                Ok(Event::Message(message)) => self.hear(message, &inbox),
+                Ok(Event::Message(message)) => match self.shared.picture_of(&message.topic) {
+                    Some(camera) => self.receive(camera, message, &mailboxes[camera]),
+                    None => self.hear(message, &inbox),
+                },
                 Ok(Event::Disconnected) => return,
                 Ok(Event::Subscribed | Event::Other) => {}
                 Err(e) => {
@@ -124,8 +136,33 @@ impl Listener {
         self.connection.send_replace(number);
     }
 
+    /// Hands a picture on to its camera.
+    fn receive(&self, camera: usize, message: Incoming, mailbox: &Mailbox) {
+        if message.retained {
+            // It may be of last week, and nothing in it says so.
+            tracing::warn!(topic = message.topic, "retained picture ignored");
+            return;
+        }
+        let letter =
+            Letter { bytes: message.payload.into(), came: Instant::now(), came_at: SystemTime::now() };
+        if mailbox.put(letter) {
+            self.shared.health.count(camera, Count::Overwritten);
+        }
+    }
+
+    fn describe(&self, name: &str, retained: bool, inbox: &Inbox) {
+        match self.shared.cameras.iter().position(|camera| camera.name == name) {
+            _ if retained => tracing::warn!(camera = name, "retained wish for a caption ignored"),
+            None => tracing::warn!(camera = name, "wish for a caption of an unknown camera ignored"),
+            Some(camera) => inbox.want_caption(camera),
+        }
+    }
+
     /// Queues a question, or answers at once that it cannot.
     fn hear(&self, message: Incoming, inbox: &Inbox) {
+        if let Some(name) = self.shared.topics.described_camera(&message.topic) {
+            return self.describe(name, message.retained, inbox);
+        }
         let Some(name) = self.shared.topics.asked_camera(&message.topic) else { return };
         if message.retained {
             tracing::warn!(topic = message.topic, "retained question ignored");
@@ -222,11 +259,23 @@ impl Publisher {
         }
         let topics = &self.shared.topics;
         self.client.subscribe(topics.ask_filter()).await?;
+        self.client.subscribe(topics.describe("+")).await?;
+        for camera in &self.shared.cameras {
+            if let Some((topic, _)) = camera.pictures() {
+                self.client.subscribe(topic.to_owned()).await?;
+            }
+        }
         let info = InfoPayload {
             v: payload::VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            producer: self.shared.producer.clone(),
-            cameras: self.shared.cameras.iter().map(|camera| camera.name.clone()).collect(),
+            cameras: (self.shared.cameras.iter().zip(&self.shared.producers))
+                .map(|(camera, producer)| CameraInfoPayload {
+                    camera: camera.name.clone(),
+                    source: camera.source.to_string(),
+                    producer: producer.clone(),
+                    caption_expiry_s: camera.caption_expiry().as_secs(),
+                })
+                .collect(),
         };
         let info = Outgoing { retain: true, ..Outgoing::json(topics.bridge_info(), payload::json(&info)) };
         self.client.publish(info).await?;
@@ -285,6 +334,7 @@ impl Publisher {
                 .map(|(i, (camera, online))| CameraStatsPayload {
                     camera: camera.name.clone(),
                     online,
+                    fault: self.shared.health.camera_fault(i),
                     counters: self.shared.health.counters(i).into(),
                 })
                 .collect(),
@@ -301,18 +351,25 @@ impl Publisher {
 }
 
 impl Shared {
+    /// The camera whose pictures come on this topic.
+    fn picture_of(&self, topic: &str) -> Option<usize> {
+        self.cameras.iter().position(|camera| camera.pictures().is_some_and(|(at, _)| at == topic))
+    }
+
     /// The message of a caption made `age` ago, unless it is no longer true.
     fn caption(&self, captioned: &Captioned, age: Duration) -> Option<Outgoing> {
-        let camera = &self.cameras[captioned.frame.camera];
+        let (camera, producer) =
+            (&self.cameras[captioned.frame.camera], &self.producers[captioned.frame.camera]);
         let left = camera.caption_expiry().checked_sub(age)?;
-        let payload = CaptionPayload::new(captioned, &camera.name, &self.producer, SystemTime::now() - age);
+        let payload = CaptionPayload::new(captioned, &camera.name, producer, SystemTime::now() - age);
         let message = Outgoing::json(self.topics.caption(&camera.name), payload::json(&payload));
         Some(Outgoing { retain: true, expiry: Some(left.max(Duration::from_secs(1))), ..message })
     }
 
     fn answer(&self, answered: &Answered) -> Outgoing {
-        let name = &self.cameras[answered.ask.camera].name;
-        let payload = payload::answered(answered, name, &self.producer, SystemTime::now());
+        let camera = answered.ask.camera;
+        let (name, producer) = (&self.cameras[camera].name, &self.producers[camera]);
+        let payload = payload::answered(answered, name, producer, SystemTime::now());
         self.reply(&answered.ask.reply, name, payload)
     }
 

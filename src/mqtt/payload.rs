@@ -111,9 +111,18 @@ pub struct ErrorPayload {
 pub struct InfoPayload {
     pub v: u32,
     pub version: String,
+    pub cameras: Vec<CameraInfoPayload>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CameraInfoPayload {
+    pub camera: String,
+    /// Where its frames come from, for people.
+    pub source: String,
     #[serde(flatten)]
     pub producer: Producer,
-    pub cameras: Vec<String>,
+    /// A caption that was not confirmed for so long is no longer true.
+    pub caption_expiry_s: u64,
 }
 
 /// On `<base>/bridge/stats`.
@@ -131,6 +140,9 @@ pub struct StatsPayload {
 pub struct CameraStatsPayload {
     pub camera: String,
     pub online: bool,
+    /// Why it is not online; absent where it is, or was not tried yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
     pub counters: CountersPayload,
 }
 
@@ -154,6 +166,7 @@ pub struct CountersPayload {
     pub gated: u64,
     pub dropped: u64,
     pub failed: u64,
+    pub lost: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -339,8 +352,8 @@ impl From<Latency> for LatencyPayload {
 
 impl From<Counters> for CountersPayload {
     fn from(counters: Counters) -> Self {
-        let Counters { captured, captioned, overwritten, gated, dropped, failed } = counters;
-        CountersPayload { captured, captioned, overwritten, gated, dropped, failed }
+        let Counters { captured, captioned, overwritten, gated, dropped, failed, lost } = counters;
+        CountersPayload { captured, captioned, overwritten, gated, dropped, failed, lost }
     }
 }
 

@@ -52,6 +52,11 @@ impl Topics {
         self.of(camera, "answer")
     }
 
+    /// Asks for a caption now.
+    pub fn describe(&self, camera: &str) -> String {
+        self.of(camera, "describe")
+    }
+
     /// The questions to every camera.
     pub fn ask_filter(&self) -> String {
         self.ask("+")
@@ -59,8 +64,17 @@ impl Topics {
 
     /// The camera of a question's topic.
     pub fn asked_camera<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        self.camera_of(topic, "/ask")
+    }
+
+    /// The camera of the topic that asks for a caption.
+    pub fn described_camera<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        self.camera_of(topic, "/describe")
+    }
+
+    fn camera_of<'a>(&self, topic: &'a str, leaf: &str) -> Option<&'a str> {
         let rest = topic.strip_prefix(&self.base)?.strip_prefix('/')?;
-        rest.strip_suffix("/ask").filter(|camera| !camera.contains('/'))
+        rest.strip_suffix(leaf).filter(|camera| !camera.contains('/'))
     }
 
     /// May an answer go to this response topic? It must be a topic without wildcards, and none that

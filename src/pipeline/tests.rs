@@ -25,8 +25,11 @@ impl Vision for Fake {
         let angle = level / 255.0;
         Ok(ImageView { embedding: vec![angle.cos(), angle.sin()], patches: vec![], weights: vec![] })
     }
-    fn caption(&mut self, view: &ImageView) -> Result<Caption, CaptionError> {
-        Ok(Caption { text: format!("level {:.2}", view.embedding[1]), score: 0.5 })
+    fn caption(&mut self, view: &ImageView, opening: &str) -> Result<Caption, CaptionError> {
+        if view.embedding[1] > 0.5 && self.0.load(Relaxed) == 1 {
+            return Err(CaptionError::Request("too bright to be the first".to_owned()));
+        }
+        Ok(Caption { text: format!("{opening}level {:.2}", view.embedding[1]), score: 0.5 })
     }
     fn answer(&mut self, _: &ImageView, question: &Question) -> Result<Answer, CaptionError> {
         if question.text.is_empty() {
@@ -42,11 +45,9 @@ impl Vision for Fake {
 }
 
 const GATE: GateConfig = GateConfig {
-    enabled: true,
-    pixel_change: 0.01,
-    similarity: 0.95,
     refresh: Duration::from_secs(600),
-    min_interval: Duration::ZERO,
+    heartbeat: Duration::from_secs(60),
+    ..crate::config::GATE
 };
 
 fn frame(seq: u64, level: u8) -> Frame {
@@ -61,6 +62,15 @@ fn frame(seq: u64, level: u8) -> Frame {
 fn ask(text: &str) -> Ask {
     let question = Question { text: text.to_owned(), choices: vec![] };
     Ask { camera: 0, question, reply: Reply::default(), asked_at: Instant::now() }
+}
+
+fn unasked(frame: Frame) -> Work {
+    Work::Frame(Arc::new(frame), false)
+}
+
+fn pipeline(fake: Fake, health: &Health, tx: mpsc::Sender<Publication>) -> Pipeline<'_> {
+    let watch = Watch { gate: GATE, vision: 0, prompt: String::new() };
+    Pipeline::new(vec![Box::new(fake)], [watch], health, tx)
 }
 
 struct Bench {
@@ -83,10 +93,10 @@ impl Bench {
     /// Runs each piece of work to its end on one pipeline.
     fn run(&mut self, queue: usize, work: impl IntoIterator<Item = Work>) {
         let (tx, mut rx) = mpsc::channel(queue);
-        let mut pipeline = Pipeline::new(Box::new(Fake(self.encoded.clone())), [GATE], &self.health, tx);
+        let mut pipeline = pipeline(Fake(self.encoded.clone()), &self.health, tx);
         for work in work {
             match work {
-                Work::Frame(frame) => pipeline.look_at(&frame),
+                Work::Frame(frame, wanted) => pipeline.look_at(&frame, wanted),
                 Work::Question(ask, newest) => {
                     let outcome = pipeline.read(&ask, newest.as_deref());
                     pipeline.publish(0, Publication::Answer(Answered { ask, outcome }));
@@ -116,7 +126,7 @@ impl Bench {
 fn captions_a_new_scene_and_gates_the_same_one() {
     let mut bench = Bench::new();
     let frames = [frame(1, 10), frame(2, 10), frame(3, 30), frame(4, 200)];
-    bench.run(9, frames.map(|frame| Work::Frame(Arc::new(frame))));
+    bench.run(9, frames.map(unasked));
     assert_eq!(bench.texts(), ["level 0.04", "level 0.71"]);
     assert_eq!(bench.encoded.load(Relaxed), 3, "the second frame is not even encoded");
     let counters = bench.health.counters(0);
@@ -126,9 +136,57 @@ fn captions_a_new_scene_and_gates_the_same_one() {
 #[test]
 fn a_failing_frame_is_counted_and_the_next_one_captioned() {
     let mut bench = Bench::new();
-    bench.run(9, [frame(1, 255), frame(2, 10)].map(|frame| Work::Frame(Arc::new(frame))));
+    bench.run(9, [frame(1, 255), frame(2, 10)].map(unasked));
     assert_eq!(bench.texts(), ["level 0.04"]);
     assert_eq!(bench.health.counters(0).failed, 1);
+}
+
+#[test]
+fn a_scene_whose_caption_failed_is_tried_again() {
+    let mut bench = Bench::new();
+    bench.run(9, [frame(1, 200), frame(2, 200)].map(unasked));
+    assert_eq!(bench.texts(), ["level 0.71"]);
+    let counters = bench.health.counters(0);
+    assert_eq!((counters.captioned, counters.gated, counters.failed), (1, 0, 1));
+}
+
+#[test]
+fn the_caption_of_an_unchanged_scene_is_confirmed_without_inference() {
+    let mut bench = Bench::new();
+    let later = Frame { taken: Instant::now() + 2 * GATE.heartbeat, ..frame(2, 10) };
+    bench.run(9, [frame(1, 10), later].map(unasked));
+    assert_eq!(bench.texts(), ["level 0.04", "level 0.04"]);
+    let Publication::Caption(confirmed) = &bench.published[1] else { panic!("not a caption") };
+    assert!(!confirmed.changed && confirmed.frame.seq == 2);
+    assert_eq!(bench.encoded.load(Relaxed), 1);
+    assert_eq!(bench.health.counters(0).gated, 1);
+}
+
+#[test]
+fn a_caption_that_is_asked_for_is_made_of_an_unchanged_scene() {
+    let mut bench = Bench::new();
+    let same = Arc::new(frame(1, 10));
+    bench.run(9, [Work::Frame(Arc::clone(&same), false), Work::Frame(same, true)]);
+    assert_eq!(bench.texts(), ["level 0.04", "level 0.04"]);
+    assert_eq!(bench.health.counters(0).captioned, 2);
+}
+
+#[test]
+fn each_camera_is_seen_by_its_vision_and_captioned_from_its_prompt() {
+    let (health, (tx, mut rx)) = (Health::new(2, None), mpsc::channel(9));
+    let n_encoded: [Arc<AtomicUsize>; 2] = Default::default();
+    let visions = n_encoded.clone().map(|n| Box::new(Fake(n)) as Box<dyn Vision>).into();
+    let watches = [("", 1), ("there is ", 0)].map(|(prompt, vision)| Watch {
+        gate: GATE,
+        vision,
+        prompt: prompt.to_owned(),
+    });
+    let mut pipeline = Pipeline::new(visions, watches, &health, tx);
+    let second = Frame { id: FrameId { camera: 1, ..frame(1, 10).id }, ..frame(1, 10) };
+    pipeline.look_at(&second, false);
+    let Ok(Publication::Caption(captioned)) = rx.try_recv() else { panic!("no caption") };
+    assert_eq!((captioned.frame.camera, captioned.caption.text.as_str()), (1, "there is level 0.04"));
+    assert_eq!(n_encoded.map(|n| n.load(Relaxed)), [1, 0]);
 }
 
 #[test]
@@ -148,7 +206,7 @@ fn answers_from_the_newest_frame_and_encodes_it_once() {
 fn what_shows_too_little_is_marked() {
     let mut bench = Bench::new();
     let black = Arc::new(frame(1, 0));
-    bench.run(9, [Work::Frame(Arc::clone(&black)), Work::Question(ask("a?"), Some(black))]);
+    bench.run(9, [Work::Frame(Arc::clone(&black), false), Work::Question(ask("a?"), Some(black))]);
     let [Publication::Caption(captioned), Publication::Answer(answered)] = &bench.published[..] else {
         panic!("{:?}", bench.published);
     };
@@ -171,6 +229,6 @@ fn ends_when_the_inbox_is_closed() {
     bench.inbox.put_question(ask("a?")).unwrap();
     bench.inbox.close();
     let (tx, mut rx) = mpsc::channel(9);
-    Pipeline::new(Box::new(Fake(Arc::default())), [GATE], &bench.health, tx).run(&bench.inbox);
+    pipeline(Fake(Arc::default()), &bench.health, tx).run(&bench.inbox);
     assert!(rx.try_recv().is_ok(), "the waiting question is answered first");
 }

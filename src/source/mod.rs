@@ -1,32 +1,49 @@
 //! Where frames come from. One thread per camera runs [`Capturer::run`]; it feeds the inbox and nothing else.
+//!
+//! A kind of source is a file here: its configuration, how it is said to people, how it is opened, and how it gives the
+//! next picture. What every camera needs beside that (turns and private areas, availability, the frozen picture, going
+//! on after a failure) is in `capturer`.
 
+mod capturer;
+pub mod folder;
+mod frozen;
+pub mod geometry;
+pub mod http;
+mod jpeg_stream;
+pub mod mqtt_image;
+pub mod pipe;
 pub mod pixels;
 pub mod replay;
 pub mod v4l2;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use image::RgbImage;
 
-use crate::backoff::Backoff;
-use crate::frame::{Frame, FrameId};
-use crate::health::{Count, Health};
-use crate::inbox::Inbox;
+pub use capturer::{Capturer, Office, Tenure};
+
+use crate::mailbox::Mailbox;
 use crate::photo::PhotoError;
 use crate::shutdown::Shutdown;
 
-/// A camera that delivered for so long was well: its next failure is a new one.
-const GOOD_MINUTE: Duration = Duration::from_secs(60);
-const BACKOFF_FIRST: Duration = Duration::from_secs(1);
-const BACKOFF_LONGEST: Duration = Duration::from_secs(30);
+/// A source looks up after this time at the latest, picture or not: one that does not hangs in its driver.
+pub const NEXT_MAX: Duration = Duration::from_secs(10);
+
+/// A live camera that gives no picture for so long is lost, or longer where its own interval is.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Where one camera's frames come from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SourceConfig {
     Replay(replay::ReplayConfig),
+    Folder(folder::FolderConfig),
     V4l2(v4l2::V4l2Config),
+    Http(http::HttpConfig),
+    Pipe(pipe::PipeConfig),
+    Mqtt(mqtt_image::MqttImageConfig),
 }
 
 impl SourceConfig {
@@ -34,7 +51,31 @@ impl SourceConfig {
     pub fn interval(&self) -> Duration {
         match self {
             SourceConfig::Replay(config) => config.interval,
+            SourceConfig::Folder(config) => config.interval,
             SourceConfig::V4l2(config) => config.interval,
+            SourceConfig::Http(config) => config.interval,
+            SourceConfig::Pipe(config) => config.interval,
+            SourceConfig::Mqtt(_) => Duration::ZERO,
+        }
+    }
+
+    /// After so long without a picture the camera counts as lost, unless its configuration says otherwise; none where
+    /// pictures come when somebody has one.
+    pub fn silence(&self) -> Option<Duration> {
+        match self {
+            SourceConfig::Replay(_) | SourceConfig::Folder(_) | SourceConfig::Mqtt(_) => None,
+            SourceConfig::V4l2(_) | SourceConfig::Http(_) | SourceConfig::Pipe(_) => {
+                Some(SILENCE.max(3 * self.interval()))
+            }
+        }
+    }
+
+    /// Whether a picture that stays the same bit for bit means that something is broken: a sensor has noise, a file
+    /// has not.
+    pub fn is_live(&self) -> bool {
+        match self {
+            SourceConfig::V4l2(_) | SourceConfig::Http(_) | SourceConfig::Pipe(_) => true,
+            SourceConfig::Replay(_) | SourceConfig::Folder(_) | SourceConfig::Mqtt(_) => false,
         }
     }
 }
@@ -44,7 +85,11 @@ impl fmt::Display for SourceConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SourceConfig::Replay(config) => config.fmt(f),
+            SourceConfig::Folder(config) => config.fmt(f),
             SourceConfig::V4l2(config) => config.fmt(f),
+            SourceConfig::Http(config) => config.fmt(f),
+            SourceConfig::Pipe(config) => config.fmt(f),
+            SourceConfig::Mqtt(config) => config.fmt(f),
         }
     }
 }
@@ -62,6 +107,12 @@ pub enum SourceError {
     Format { device: PathBuf, offered: String },
     #[error("{device} panicked in its driver wrapper")]
     Driver { device: PathBuf },
+    #[error("{operation} {remote}: {why}")]
+    Remote { operation: &'static str, remote: String, why: String },
+    #[error("the same picture, bit for bit, for {}", humantime::format_duration(*.0))]
+    Frozen(Duration),
+    #[error("no picture for {}", humantime::format_duration(*.0))]
+    Silent(Duration),
 }
 
 /// What a source gives next.
@@ -73,6 +124,8 @@ pub enum Capture {
         what: String,
         why: String,
     },
+    /// Not yet; the source is well.
+    Nothing,
     /// Nothing comes after this.
     End,
     /// Shutdown was requested while waiting.
@@ -91,119 +144,25 @@ pub struct Image {
 
 /// An opened source.
 pub trait Source {
-    /// Blocks until the next image is due and there, or shutdown is requested.
+    /// Blocks until the next picture is due and there, shutdown is requested, or [`NEXT_MAX`] is over.
+    ///
+    /// # Errors
+    /// When the source is lost and must be opened anew.
     fn next(&mut self, shutdown: &Shutdown) -> Result<Capture, SourceError>;
 }
 
-/// Opens the device or lists the photos.
-pub fn open(config: &SourceConfig) -> Result<Box<dyn Source>, SourceError> {
+/// Opens the device, the connection, the program or the folder. Blocks, at most [`NEXT_MAX`]. Pictures that come over
+/// MQTT are taken from `mailbox`.
+///
+/// # Errors
+/// When there is nothing to open.
+pub fn open(config: &SourceConfig, mailbox: &Arc<Mailbox>) -> Result<Box<dyn Source>, SourceError> {
     Ok(match config {
         SourceConfig::Replay(config) => Box::new(replay::Replay::open(config)?),
+        SourceConfig::Folder(config) => Box::new(folder::Folder::open(config)?),
         SourceConfig::V4l2(config) => Box::new(v4l2::Camera::open(config)?),
+        SourceConfig::Http(config) => Box::new(http::Http::open(config)?),
+        SourceConfig::Pipe(config) => Box::new(pipe::Pipe::open(config)?),
+        SourceConfig::Mqtt(config) => Box::new(mqtt_image::MqttImages::open(config, mailbox)),
     })
-}
-
-/// One camera: its place in the configuration, its name, its source.
-#[derive(Debug)]
-pub struct Capturer {
-    pub camera: usize,
-    pub name: String,
-    pub config: SourceConfig,
-}
-
-impl Capturer {
-    /// Captures until shutdown or the end of the source; opens it again, ever later, when it fails.
-    pub fn run(&self, inbox: &Inbox, health: &Health, shutdown: &Shutdown) {
-        let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_LONGEST);
-        let mut seq = 0;
-        while !shutdown.is_requested() {
-            let opened = Instant::now();
-            let outcome = self.run_once(&mut seq, inbox, health, shutdown);
-            if health.set_camera_online(self.camera, false) {
-                tracing::info!(camera = self.name, "camera down");
-            }
-            let Err(e) = outcome else { return };
-            if opened.elapsed() >= GOOD_MINUTE {
-                backoff.reset();
-            }
-            let wait = backoff.next_wait();
-            tracing::warn!(camera = self.name, error = %e, retry_ms = wait.as_millis(), "camera lost, retrying");
-            shutdown.wait_for(wait);
-        }
-    }
-
-    /// One life of the source, from opening to its end or failure.
-    fn run_once(
-        &self,
-        seq: &mut u64,
-        inbox: &Inbox,
-        health: &Health,
-        shutdown: &Shutdown,
-    ) -> Result<(), SourceError> {
-        let mut source = open(&self.config)?;
-        loop {
-            match source.next(shutdown)? {
-                Capture::Image(image) => {
-                    *seq += 1;
-                    health.count(self.camera, Count::Captured);
-                    if health.set_camera_online(self.camera, true) {
-                        tracing::info!(camera = self.name, "camera up");
-                    }
-                    if inbox.put_frame(self.frame(*seq, image)) {
-                        health.count(self.camera, Count::Overwritten);
-                    }
-                }
-                Capture::Broken { what, why } => {
-                    health.count(self.camera, Count::Failed);
-                    tracing::warn!(camera = self.name, what, why, "image lost");
-                }
-                Capture::End | Capture::Interrupted => return Ok(()),
-            }
-        }
-    }
-
-    fn frame(&self, seq: u64, image: Image) -> Frame {
-        let Image { pixels, file, captured_at, taken, decode } = image;
-        Frame { id: FrameId { camera: self.camera, seq, captured_at, file }, taken, decode, image: pixels }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::replay::{Photo, ReplayConfig};
-    use super::*;
-
-    fn capturer(photos: Vec<Photo>, repeat: bool) -> Capturer {
-        let config = ReplayConfig { photos, interval: Duration::from_millis(1), repeat };
-        Capturer { camera: 0, name: "yard".to_owned(), config: SourceConfig::Replay(config) }
-    }
-
-    fn run(capturer: &Capturer) -> Health {
-        let (inbox, health, shutdown) = (Inbox::new(1), Health::new(1, None), Shutdown::new());
-        capturer.run(&inbox, &health, &shutdown);
-        health
-    }
-
-    const PHOTO: &[u8] = include_bytes!("../../assets/demo/cat.jpg");
-
-    #[test]
-    fn a_source_that_ends_goes_offline_and_counts_what_it_gave() {
-        let broken = Photo::Embedded { name: "broken.jpg", bytes: b"garbage" };
-        let good = Photo::Embedded { name: "cat.jpg", bytes: PHOTO };
-        let health = run(&capturer(vec![good.clone(), broken, good], false));
-        let counters = health.counters(0);
-        assert_eq!((counters.captured, counters.failed, counters.overwritten), (2, 1, 1));
-        assert_eq!(*health.cameras_online().borrow(), [false]);
-    }
-
-    #[test]
-    fn a_source_that_fails_to_open_is_retried_until_shutdown() {
-        let capturer = capturer(vec![Photo::Folder("/nonexistent".into())], true);
-        let (inbox, health, shutdown) = (Inbox::new(1), Health::new(1, None), Shutdown::new());
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| capturer.run(&inbox, &health, &shutdown));
-            assert!(!thread.is_finished());
-            shutdown.request();
-        });
-    }
 }

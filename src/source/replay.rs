@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use humantime::format_duration;
 
-use super::{Capture, Image, Source, SourceError};
+use super::{Capture, Image, NEXT_MAX, Source, SourceError};
 use crate::photo::{self, PhotoError};
 use crate::shutdown::Shutdown;
 
@@ -74,8 +74,12 @@ impl Source for Replay {
             }
             self.pending = pass(&self.config.photos)?;
         }
-        if shutdown.wait_for(self.due.saturating_duration_since(Instant::now())) {
+        let wait = self.due.saturating_duration_since(Instant::now());
+        if shutdown.wait_for(wait.min(NEXT_MAX / 2)) {
             return Ok(Capture::Interrupted);
+        }
+        if wait > NEXT_MAX / 2 {
+            return Ok(Capture::Nothing);
         }
         // A pass that fell behind goes on from now instead of catching up in a burst.
         self.due = (self.due + self.config.interval).max(Instant::now());
@@ -134,6 +138,7 @@ mod tests {
         let name = |capture| match capture {
             Capture::Image(image) => image.file.unwrap(),
             Capture::Broken { .. } => "broken".to_owned(),
+            Capture::Nothing => "nothing".to_owned(),
             Capture::End => "end".to_owned(),
             Capture::Interrupted => "interrupted".to_owned(),
         };

@@ -1,6 +1,7 @@
 //! Brokers, clients and a daemon that sees without a bundle.
 
 pub mod client;
+pub mod http;
 pub mod server;
 
 use std::io;
@@ -104,7 +105,7 @@ impl Vision for ColorVision {
         Ok(ImageView { embedding, patches: vec![], weights: vec![] })
     }
 
-    fn caption(&mut self, view: &ImageView) -> Result<Caption, CaptionError> {
+    fn caption(&mut self, view: &ImageView, _opening: &str) -> Result<Caption, CaptionError> {
         Ok(Caption { text: format!("a {} wall", color(view)), score: 0.5 })
     }
 
@@ -124,7 +125,7 @@ impl Vision for ColorVision {
 }
 
 pub fn eyes(hold: &Hold) -> Eyes {
-    Eyes { vision: Box::new(ColorVision { hold: hold.clone() }), bundle_id: "color@00000000".to_owned() }
+    Eyes::shared(Box::new(ColorVision { hold: hold.clone() }), "color@00000000".to_owned(), 1)
 }
 
 /// A folder with one red, one green and one blue photo.
@@ -145,9 +146,8 @@ pub fn config(port: u16, protocol: Protocol, photos: &Path) -> Config {
         repeat: true,
     };
     let camera = CameraConfig {
-        name: "wall".to_owned(),
-        source: SourceConfig::Replay(replay),
-        gate: GateConfig { refresh: Duration::from_secs(5), ..GATE },
+        gate: GateConfig { refresh: Duration::from_secs(5), heartbeat: Duration::from_secs(5), ..GATE },
+        ..CameraConfig::new("wall", SourceConfig::Replay(replay))
     };
     Config {
         bundle: None,

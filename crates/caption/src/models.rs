@@ -16,7 +16,7 @@ use crate::regions::regions;
 use crate::tags::{self, LABEL_PROMPT, Tagger};
 use crate::tokenizer::Tokenizer;
 use crate::vqa::{Answer, Answerer, Question, Reply};
-use crate::{CaptionError, Quality, preprocess, vector};
+use crate::{CaptionError, Quality, preprocess, text, vector};
 
 /// What stands for no image in particular.
 const NEUTRAL: &str = "a photo";
@@ -137,28 +137,48 @@ impl Models {
     /// # Errors
     /// When a graph fails.
     pub fn caption(&mut self, view: &ImageView) -> Result<Caption, CaptionError> {
+        self.caption_from(view, "")
+    }
+
+    /// A caption that begins with the words of `opening`; those beyond what the decoder takes are left out.
+    ///
+    /// # Errors
+    /// When a graph fails.
+    pub fn caption_from(&mut self, view: &ImageView, opening: &str) -> Result<Caption, CaptionError> {
+        let most = self.manifest.decoder.max_prompt_tokens();
+        let mut opening = self.tokenizer.encode(opening);
+        opening.truncate(most);
+        let mut prompt = self.tag_prompt(view);
+        prompt.truncate(most - opening.len());
+        prompt.extend(&opening);
+        let caption = self.caption_after(view, &prompt)?;
+        if opening.is_empty() {
+            return Ok(caption);
+        }
+        let text = format!("{} {}", self.tokenizer.decode(&opening), caption.text);
+        Ok(Caption { text: text::tidy(&text), ..caption })
+    }
+
+    fn caption_after(&mut self, view: &ImageView, prompt: &[u32]) -> Result<Caption, CaptionError> {
         let bridged = self.bridged(view);
         let conditioned = self.projected(&bridged);
-        let prompt = self.prompt(view);
         let Some(rerank) = self.manifest.decoder.rerank.clone() else {
-            return self.captioner.caption(&conditioned, &prompt);
+            return self.captioner.caption(&conditioned, prompt);
         };
         let mut inputs = self.inputs(&conditioned, &rerank);
         if rerank.unprojected && self.memory.is_some() {
             inputs.push(bridged);
         }
-        let candidates = self.candidates(&inputs, &prompt, rerank.n_candidates)?;
+        let candidates = self.candidates(&inputs, prompt, rerank.n_candidates)?;
         let anchors = [(view.embedding.as_slice(), 1.0), (conditioned.as_slice(), rerank.memory_weight)];
         let best = rerank_by(&mut self.text_encoder, &anchors, &candidates, rerank.fluency)?;
         Ok(candidates.into_iter().nth(best).unwrap_or_else(|| Caption { text: String::new(), score: 0.0 }))
     }
 
-    /// Tokens that stand before the caption: the picture's tags, when the bundle has any.
-    fn prompt(&self, view: &ImageView) -> Vec<u32> {
-        let Some(tagger) = &self.tagger else { return Vec::new() };
-        let mut tokens = self.tokenizer.encode(&tagger.prompt(&tagger.tag(&view.embedding)));
-        tokens.truncate(self.manifest.decoder.max_prompt_tokens());
-        tokens
+    /// The picture's tags as tokens, when the bundle has any.
+    fn tag_prompt(&self, view: &ImageView) -> Vec<u32> {
+        let tag = |tagger: &Tagger| self.tokenizer.encode(&tagger.prompt(&tagger.tag(&view.embedding)));
+        self.tagger.as_ref().map_or_else(Vec::new, tag)
     }
 
     /// What the captions to choose among are searched from: the adapter's input, noisy copies of it, or both.

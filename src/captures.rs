@@ -1,0 +1,156 @@
+//! Watches over the capture threads: one that hangs in its driver is left alone and another takes its place.
+//!
+//! No thread can be ended from outside, and a driver may keep one for ever. So its office is given to a new thread,
+//! its camera is said to be offline, and at shutdown it is left behind. How many are left behind is bounded.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::health::Health;
+use crate::source::{NEXT_MAX, Office, Tenure};
+
+/// A thread without a sign of life for so long hangs: opening and one picture take half of it at most.
+pub const HANG: Duration = Duration::from_secs(3 * NEXT_MAX.as_secs());
+/// Threads of one camera that may hang at a time; after that it is not tried again before one comes back.
+pub const HANGING_MAX: usize = 3;
+
+/// How a thread of a camera is started: its place in the configuration, and its office.
+pub type Start = Box<dyn FnMut(usize, Office) -> anyhow::Result<JoinHandle<()>> + Send>;
+
+/// The capture threads of every camera.
+pub struct Captures {
+    posts: Vec<Post>,
+    start: Start,
+    hang: Duration,
+}
+
+struct Post {
+    name: String,
+    tenure: Arc<Tenure>,
+    thread: JoinHandle<()>,
+    hanging: Vec<JoinHandle<()>>,
+}
+
+impl Captures {
+    /// Starts a thread for every camera. A thread counts as hanging after `hang`, see [`HANG`].
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start(names: Vec<String>, hang: Duration, mut start: Start) -> anyhow::Result<Captures> {
+        let mut posts = Vec::with_capacity(names.len());
+        for (camera, name) in names.into_iter().enumerate() {
+            let tenure = Arc::<Tenure>::default();
+            let thread = start(camera, tenure.appoint(Instant::now()))?;
+            posts.push(Post { name, tenure, thread, hanging: Vec::new() });
+        }
+        Ok(Captures { posts, start, hang })
+    }
+
+    /// Looks after every thread; to be called about once a second.
+    pub fn look_after(&mut self, now: Instant, health: &Health) {
+        for (camera, post) in self.posts.iter_mut().enumerate() {
+            post.hanging.retain(|thread| !thread.is_finished());
+            let silent =
+                post.tenure.seen_at().is_some_and(|at| now.saturating_duration_since(at) >= self.hang);
+            if !silent || post.thread.is_finished() {
+                continue;
+            }
+            if health.set_camera_online(camera, false) {
+                tracing::info!(camera = post.name, "camera down");
+            }
+            health.set_camera_fault(camera, Some("it hangs in its driver".to_owned()));
+            if post.hanging.len() >= HANGING_MAX {
+                continue;
+            }
+            tracing::error!(camera = post.name, "camera hangs in its driver: another thread takes over");
+            match (self.start)(camera, post.tenure.appoint(now)) {
+                Ok(thread) => post.hanging.push(std::mem::replace(&mut post.thread, thread)),
+                Err(e) => tracing::error!(camera = post.name, error = %e, "no thread takes over"),
+            }
+        }
+    }
+
+    /// Waits until `deadline` for every thread, after shutdown was requested.
+    ///
+    /// # Errors
+    /// When one has panicked.
+    pub fn join(self, deadline: Instant) -> anyhow::Result<()> {
+        for post in self.posts {
+            for thread in post.hanging.into_iter().chain([post.thread]) {
+                while !thread.is_finished() && Instant::now() < deadline {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                if !thread.is_finished() {
+                    tracing::warn!(camera = post.name, "camera hangs in its driver and is left behind");
+                } else if thread.join().is_err() {
+                    return Err(anyhow::anyhow!("the capture thread of camera {} panicked", post.name));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Threads that hang until their sender is dropped.
+    fn hanging(n_started: &Arc<AtomicUsize>) -> (Captures, Vec<mpsc::SyncSender<()>>) {
+        let (mut keys, mut doors) = (Vec::new(), Vec::new());
+        for _ in 0..9 {
+            let (key, door) = mpsc::sync_channel::<()>(1);
+            keys.push(key);
+            doors.push(door);
+        }
+        doors.reverse();
+        let n_started = Arc::clone(n_started);
+        let start = move |_, office: Office| {
+            n_started.fetch_add(1, Relaxed);
+            let door = doors.pop().unwrap();
+            let body = move || drop((door.recv(), office));
+            Ok(std::thread::Builder::new().spawn(body)?)
+        };
+        (Captures::start(vec!["yard".to_owned()], HANG, Box::new(start)).unwrap(), keys)
+    }
+
+    #[test]
+    fn a_hanging_thread_is_replaced_and_the_number_of_them_is_bounded() {
+        let n_started = Arc::default();
+        let (mut captures, mut keys) = hanging(&n_started);
+        let health = Health::new(1, None);
+        health.set_camera_online(0, true);
+        let mut now = Instant::now();
+        captures.look_after(now, &health);
+        assert_eq!(n_started.load(Relaxed), 1);
+        for round in 1..=HANGING_MAX + 3 {
+            now += HANG;
+            captures.look_after(now, &health);
+            assert_eq!(n_started.load(Relaxed), 1 + round.min(HANGING_MAX));
+        }
+        assert_eq!(*health.cameras_online().borrow(), [false]);
+        assert_eq!(health.camera_fault(0).unwrap(), "it hangs in its driver");
+        // The first one comes back, so there is room for another.
+        drop(keys.remove(0));
+        while !captures.posts[0].hanging[0].is_finished() {
+            std::thread::yield_now();
+        }
+        captures.look_after(now + HANG, &health);
+        assert_eq!(n_started.load(Relaxed), 2 + HANGING_MAX);
+        drop(keys);
+        captures.join(Instant::now() + HANG).unwrap();
+    }
+
+    #[test]
+    fn a_hanging_thread_does_not_hold_up_the_end() {
+        let (captures, keys) = hanging(&Arc::default());
+        let started = Instant::now();
+        captures.join(started + Duration::from_millis(20)).unwrap();
+        assert!(started.elapsed() < Duration::from_secs(5));
+        drop(keys);
+    }
+}
