@@ -71,7 +71,7 @@ for fold in 0 1 2; do
     # The features are the same for all.
     [ "$fold" = 0 ] || ln -f runs/fold-0/grids_*.f16 "runs/fold-$fold/"
     [ -f "runs/fold-$fold/image_encoder.onnx" ] || "$train" encoder --data "$data" --text "$lite" \
-        --out "runs/fold-$fold" --folds 3 --fold "$fold" --n-views 3 --steps 600 --batch 512 --d-hidden 2048 \
+        --out "runs/fold-$fold" --folds 3 --fold "$fold" --n-views 3 --steps 300 --batch 512 --d-hidden 2048 \
         --dropout-in 0.3 --dropout 0.6
 done
 real=(--pairs "$data" --encoder runs/fold-0 runs/fold-1 runs/fold-2)

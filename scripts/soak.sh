@@ -1,10 +1,15 @@
 #!/bin/sh
-# Runs the daemon on every photo of a folder once and checks that none is captioned twice and that
-# memory does not grow after warm-up.
+# Two soaks. With a folder alone: twenty minutes of eight cameras that are killed and revived, see scripts/soak.py.
+# With --once: every photo of the folder once; none may be captioned twice, and memory may not grow.
 #
-#     scripts/soak.sh DIR [MILLISECONDS_BETWEEN_PHOTOS]
+#     scripts/soak.sh DIR [MINUTES]
+#     scripts/soak.sh --once DIR [MILLISECONDS_BETWEEN_PHOTOS]
 set -eu
 cd "$(dirname "$0")/.."
-photos=$(cd "${1:?a folder of photos}" && pwd)
-CAPTIOND_SOAK_PHOTOS=$photos CAPTIOND_SOAK_INTERVAL_MS=${2:-400} \
-    exec cargo test --release --locked --test main -- --ignored --nocapture soak_
+if [ "${1:-}" = --once ]; then
+    photos=$(cd "${2:?a folder of photos}" && pwd)
+    CAPTIOND_SOAK_PHOTOS=$photos CAPTIOND_SOAK_INTERVAL_MS=${3:-400} \
+        exec cargo test --release --locked --test main -- --ignored --nocapture soak_
+fi
+cargo build --release --locked --bin captiond
+exec python3 scripts/soak.py --photos "${1:?a folder of photos}" --minutes "${2:-20}"

@@ -72,7 +72,8 @@ fn publishes_its_state_and_a_caption_per_frame() {
             if site.protocol == Protocol::V5 {
                 assert_eq!(message.content_type.as_deref(), Some("application/json"));
                 // Three times the heartbeat of five seconds.
-                assert_eq!(message.expiry_s, Some(15));
+                // The broker takes off what the message waited there.
+                assert!(message.expiry_s.is_some_and(|s| (12..=15).contains(&s)), "{:?}", message.expiry_s);
             }
         }
         daemon.stop();

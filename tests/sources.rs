@@ -106,23 +106,18 @@ fn follows_a_motion_jpeg_stream_and_notices_its_end() {
     let mut child = std::process::Command::new(ffmpeg)
         .args(["-loglevel", "quiet", "-re", "-loop", "1", "-i"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo/cat.jpg"))
-        .args(["-r", "25", "-f", "mpjpeg", "-listen", "1", &url])
+        .args(["-r", "25", "-f", "mpjpeg"])
+        .args(["-content_type", "multipart/x-mixed-replace;boundary=ffmpeg", "-listen", "1", &url])
         .spawn()
         .unwrap();
-    let mut source = None;
-    wait_until("ffmpeg listens", || {
-        source =
-            open(&http(&url, "")).ok().filter(|_| std::net::TcpStream::connect(("127.0.0.1", 1)).is_err());
-        source.is_some()
-    });
-    let mut source = source.unwrap();
+    let mut source = open(&http(&url, "")).unwrap();
     let mut seen = None;
     wait_until("pictures come", || {
         seen = picture(&mut *source).ok();
         seen.is_some()
     });
     for _ in 0..3 {
-        assert_eq!(picture(&mut *source).unwrap().pixels.dimensions(), (450, 300));
+        assert_eq!(picture(&mut *source).unwrap().pixels.dimensions(), CAT_SIZE);
     }
     child.kill().unwrap();
     child.wait().unwrap();

@@ -120,7 +120,8 @@ fn client(config: &HttpConfig) -> Result<Client, String> {
     let mut builder = Client::builder()
         .user_agent(concat!("captiond/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(PATIENCE)
-        .read_timeout(PATIENCE)
+        // A little more than what is waited for here, whose error says more.
+        .read_timeout(PATIENCE + Duration::from_secs(1))
         .redirect(redirect::Policy::limited(REDIRECTS_MAX))
         .no_proxy();
     if let Some(path) = &config.ca_file {
