@@ -264,5 +264,5 @@ fn child_daemon_of_the_kill_test() {
     let (port, protocol) = server.split_once(' ').unwrap();
     let protocol = if protocol == "5" { Protocol::V5 } else { Protocol::V311 };
     let config = config(port.parse().unwrap(), protocol, Path::new(&photos));
-    captiond::daemon::run(&config, eyes(&Hold::default()), &captiond::shutdown::Shutdown::new()).unwrap();
+    captiond::daemon::run(&config, eyes(&Hold::default(), 1), &captiond::shutdown::Shutdown::new()).unwrap();
 }

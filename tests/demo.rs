@@ -44,7 +44,7 @@ impl Shared {
 fn prints_one_line_per_caption_and_ends_at_the_count() {
     let (captions, notes) = (Shared::default(), Shared::default());
     let shutdown = Shutdown::new();
-    let eyes = eyes(&Hold::default());
+    let eyes = eyes(&Hold::default(), 1);
     demo::run(eyes, NonZeroUsize::MIN, Some(2), &shutdown, captions.clone(), notes.clone()).unwrap();
     let text = captions.text();
     assert_eq!(text.lines().count(), 2);
@@ -65,7 +65,7 @@ fn a_reader_that_goes_away_is_the_end() {
             Ok(())
         }
     }
-    let eyes = eyes(&Hold::default());
+    let eyes = eyes(&Hold::default(), 1);
     demo::run(eyes, NonZeroUsize::MIN, None, &Shutdown::new(), Closed, io::sink()).unwrap();
 }
 

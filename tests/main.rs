@@ -5,6 +5,11 @@
 mod broker;
 mod commands;
 mod demo;
+mod memory;
 mod sources;
 mod support;
 mod tidy;
+
+/// Counts what is allocated, for the test of the cameras' memory.
+#[global_allocator]
+static MEMORY: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;

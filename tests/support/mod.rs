@@ -124,8 +124,8 @@ impl Vision for ColorVision {
     }
 }
 
-pub fn eyes(hold: &Hold) -> Eyes {
-    Eyes::shared(Box::new(ColorVision { hold: hold.clone() }), "color@00000000".to_owned(), 1)
+pub fn eyes(hold: &Hold, n_cameras: usize) -> Eyes {
+    Eyes::shared(Box::new(ColorVision { hold: hold.clone() }), "color@00000000".to_owned(), n_cameras)
 }
 
 /// A folder with one red, one green and one blue photo.
@@ -169,7 +169,7 @@ pub struct RunningDaemon {
 impl RunningDaemon {
     pub fn start(config: Config) -> RunningDaemon {
         let (shutdown, hold) = (Shutdown::new(), Hold::default());
-        let (inner, eyes) = (shutdown.clone(), eyes(&hold));
+        let (inner, eyes) = (shutdown.clone(), eyes(&hold, config.cameras.len()));
         let thread = thread::spawn(move || daemon::run(&config, eyes, &inner));
         RunningDaemon { shutdown, thread: Some(thread), hold }
     }
