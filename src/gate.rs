@@ -135,6 +135,12 @@ impl Gate {
         self.wanted = true;
     }
 
+    /// Another mean time between two captions, from now on.
+    pub fn set_min_interval(&mut self, min_interval: Duration) {
+        self.config.min_interval = min_interval;
+        self.allowance = Allowance::new(min_interval, self.config.burst);
+    }
+
     /// The scene that was called changed got no caption: it still is news.
     pub fn forget(&mut self) {
         self.scene = None;

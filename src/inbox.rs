@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::frame::Frame;
-use crate::message::Ask;
+use crate::message::{Ask, Changes};
 
 /// Questions that may wait.
 pub const QUESTIONS_MAX: usize = 8;
@@ -22,6 +22,8 @@ pub enum Work {
     Frame(Arc<Frame>, bool),
     /// A question and the newest frame of its camera, if there is any.
     Question(Ask, Option<Arc<Frame>>),
+    /// Wishes for other settings of a camera; without any, to say what they are.
+    Change(usize, Changes),
     /// Nothing came in time.
     Idle,
     /// Closed, and every question is served.
@@ -52,6 +54,8 @@ struct Slot {
     waiting: bool,
     /// A caption of the newest frame, or of the next if there is none, was asked for.
     wanted: bool,
+    /// Several wishes that nobody has looked at are one: the newest of each kind.
+    changes: Option<Changes>,
 }
 
 impl Inbox {
@@ -93,6 +97,12 @@ impl Inbox {
             state.order.push_back(camera);
         }
         drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Asks for other settings of a camera.
+    pub fn change(&self, camera: usize, changes: Changes) {
+        self.lock().slots[camera].changes.get_or_insert_default().update(changes);
         self.wake.notify_one();
     }
 
@@ -144,6 +154,10 @@ impl Inbox {
 
 impl State {
     fn take(&mut self) -> Option<Work> {
+        let changed = self.slots.iter_mut().enumerate().find_map(|(i, slot)| Some((i, slot.changes.take()?)));
+        if let Some((camera, changes)) = changed {
+            return Some(Work::Change(camera, changes));
+        }
         let frames_turn = self.in_a_row >= QUESTIONS_IN_A_ROW && !self.order.is_empty() && !self.closed;
         if !frames_turn && let Some(ask) = self.questions.pop_front() {
             self.in_a_row += 1;
@@ -200,6 +214,7 @@ mod tests {
             Work::Question(ask, newest) => {
                 format!("{} on {:?}", ask.question.text, newest.map(|frame| frame.id.seq))
             }
+            Work::Change(camera, changes) => format!("{camera}: {changes:?}"),
             Work::Idle => "idle".to_owned(),
             Work::Closed => "closed".to_owned(),
         }
@@ -237,6 +252,18 @@ mod tests {
         inbox.want_caption(0);
         inbox.want_caption(0);
         assert_eq!(describe(inbox.next(NOW)), "wanted frame 0/1", "asked for again, of the same frame");
+        assert_eq!(describe(inbox.next(NOW)), "idle");
+    }
+
+    #[test]
+    fn wishes_for_other_settings_are_gathered_and_go_first() {
+        let inbox = Inbox::new(2);
+        inbox.put_question(ask("q")).unwrap();
+        inbox.change(1, Changes { enabled: Some(false), prompt: Some("a".to_owned()), ..Changes::default() });
+        inbox.change(1, Changes { enabled: Some(true), ..Changes::default() });
+        let Work::Change(1, changes) = inbox.next(NOW) else { panic!("no change") };
+        assert_eq!((changes.enabled, changes.prompt.as_deref()), (Some(true), Some("a")));
+        assert_eq!(describe(inbox.next(NOW)), "q on None");
         assert_eq!(describe(inbox.next(NOW)), "idle");
     }
 

@@ -35,6 +35,34 @@ pub enum Transaction {
     Number(i64),
 }
 
+/// What can be changed about a camera while the daemon runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Whether its frames are looked at.
+    pub enabled: bool,
+    /// Mean time between two captions at least.
+    pub min_interval: Duration,
+    /// The words that every caption begins with.
+    pub prompt: String,
+}
+
+/// Wishes for other settings; none leaves one as it is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Changes {
+    pub enabled: Option<bool>,
+    pub min_interval: Option<Duration>,
+    pub prompt: Option<String>,
+}
+
+impl Changes {
+    /// Takes over what `newer` wishes.
+    pub fn update(&mut self, newer: Changes) {
+        self.enabled = newer.enabled.or(self.enabled);
+        self.min_interval = newer.min_interval.or(self.min_interval);
+        self.prompt = newer.prompt.or(self.prompt.take());
+    }
+}
+
 /// Why a question has no answer.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum AskError {
@@ -55,6 +83,8 @@ pub enum AskError {
 pub enum Publication {
     Caption(Captioned),
     Answer(Answered),
+    /// What a camera runs with from now on.
+    Settings(usize, Settings),
 }
 
 /// One caption of one frame.

@@ -13,7 +13,7 @@ use crate::frame::Frame;
 use crate::gate::{Gate, GateConfig, Glance};
 use crate::health::{Count, Health};
 use crate::inbox::{Inbox, Work};
-use crate::message::{Answered, Ask, AskError, Captioned, Latency, Publication, Reading};
+use crate::message::{Answered, Ask, AskError, Captioned, Changes, Latency, Publication, Reading, Settings};
 
 /// The longest time without a sign of life while nothing comes in.
 const IDLE: Duration = Duration::from_secs(1);
@@ -72,7 +72,7 @@ pub struct Pipeline<'a> {
 struct Camera {
     gate: Gate,
     vision: usize,
-    prompt: String,
+    settings: Settings,
     /// The caption that is out.
     told: Option<Captioned>,
     /// The last frame that was encoded: a question about it need not encode it again.
@@ -112,7 +112,7 @@ impl<'a> Pipeline<'a> {
         let camera = |watch: Watch| Camera {
             gate: Gate::new(watch.gate),
             vision: watch.vision,
-            prompt: watch.prompt,
+            settings: Settings { enabled: true, min_interval: watch.gate.min_interval, prompt: watch.prompt },
             told: None,
             seen: None,
         };
@@ -130,15 +130,39 @@ impl<'a> Pipeline<'a> {
                     let camera = ask.camera;
                     self.publish(camera, Publication::Answer(Answered { ask, outcome }));
                 }
+                Work::Change(camera, changes) => self.change(camera, changes),
                 Work::Idle => {}
                 Work::Closed => return,
             }
         }
     }
 
+    fn change(&mut self, camera: usize, changes: Changes) {
+        let Camera { gate, settings, .. } = &mut self.cameras[camera];
+        let Changes { enabled, min_interval, prompt } = changes;
+        if let Some(min_interval) = min_interval {
+            gate.set_min_interval(min_interval);
+            settings.min_interval = min_interval;
+        }
+        if let Some(enabled) = enabled {
+            settings.enabled = enabled;
+        }
+        if let Some(prompt) = prompt {
+            // The caption that is out begins with other words.
+            gate.forget();
+            settings.prompt = prompt;
+        }
+        let settings = settings.clone();
+        self.publish(camera, Publication::Settings(camera, settings));
+    }
+
     fn look_at(&mut self, frame: &Frame, wanted: bool) {
         let camera = frame.id.camera;
         let wait = frame.taken.elapsed();
+        if !self.cameras[camera].settings.enabled && !wanted {
+            self.health.count(camera, Count::Gated);
+            return;
+        }
         let gate = &mut self.cameras[camera].gate;
         if wanted {
             gate.want();
@@ -174,11 +198,11 @@ impl<'a> Pipeline<'a> {
     /// A caption, unless the frame shows the scene of the caption before.
     fn describe(&mut self, frame: &Frame, wait: Duration) -> Result<Outcome, CaptionError> {
         let seen = self.see(frame)?;
-        let Camera { gate, vision, prompt, .. } = &mut self.cameras[frame.id.camera];
+        let Camera { gate, vision, settings, .. } = &mut self.cameras[frame.id.camera];
         let judgement = gate.judge(&seen.sight.view.embedding, frame.taken);
         let outcome = if judgement.caption {
             let started = Instant::now();
-            let caption = self.visions[*vision].caption(&seen.sight.view, prompt)?;
+            let caption = self.visions[*vision].caption(&seen.sight.view, &settings.prompt)?;
             let latency = Latency {
                 decode: frame.decode,
                 wait: wait.saturating_sub(frame.decode),

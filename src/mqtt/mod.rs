@@ -24,7 +24,7 @@ use crate::config::{CameraConfig, MqttConfig};
 use crate::health::{self, Count, Health};
 use crate::inbox::Inbox;
 use crate::mailbox::{Letter, Mailbox};
-use crate::message::{Answered, Ask, AskError, Captioned, Publication, Reply};
+use crate::message::{Answered, Ask, AskError, Captioned, Changes, Publication, Reply, Settings};
 use client::{Client, Event, EventLoop, Incoming, LinkError, Outgoing, Will};
 use payload::{
     CameraInfoPayload, CameraStatsPayload, CaptionPayload, ErrorPayload, InfoPayload, Producer, StatsPayload,
@@ -73,7 +73,13 @@ pub fn tasks(
         connection: connection_tx,
     };
     let captions = vec![None; cameras.len()];
-    (listener, Publisher { client, shared, connection, captions, started: Instant::now() })
+    let settings = cameras.iter().map(|camera| Settings {
+        enabled: true,
+        min_interval: camera.gate.min_interval,
+        prompt: camera.prompt.clone(),
+    });
+    let settings = settings.collect();
+    (listener, Publisher { client, shared, connection, settings, captions, started: Instant::now() })
 }
 
 /// Room for the largest picture that a camera takes, beside its topic and properties.
@@ -136,6 +142,21 @@ impl Listener {
         self.connection.send_replace(number);
     }
 
+    /// Hands a wish for another setting on. One that is not understood leaves all as it is, and says how that is.
+    fn change(&self, name: &str, setting: &str, message: &Incoming, inbox: &Inbox) {
+        if message.retained {
+            return tracing::warn!(camera = name, setting, "retained wish for a setting ignored");
+        }
+        let Some(camera) = self.shared.cameras.iter().position(|camera| camera.name == name) else {
+            return tracing::warn!(camera = name, setting, "wish for a setting of an unknown camera ignored");
+        };
+        let changes = payload::parse_set(setting, &message.payload).unwrap_or_else(|why| {
+            tracing::warn!(camera = name, setting, why, "wish for a setting not understood");
+            Changes::default()
+        });
+        inbox.change(camera, changes);
+    }
+
     /// Hands a picture on to its camera.
     fn receive(&self, camera: usize, message: Incoming, mailbox: &Mailbox) {
         if message.retained {
@@ -162,6 +183,9 @@ impl Listener {
     fn hear(&self, message: Incoming, inbox: &Inbox) {
         if let Some(name) = self.shared.topics.described_camera(&message.topic) {
             return self.describe(name, message.retained, inbox);
+        }
+        if let Some((name, setting)) = self.shared.topics.set_camera(&message.topic) {
+            return self.change(name, setting, &message, inbox);
         }
         let Some(name) = self.shared.topics.asked_camera(&message.topic) else { return };
         if message.retained {
@@ -209,6 +233,7 @@ pub struct Publisher {
     client: Client,
     shared: Arc<Shared>,
     connection: Connection,
+    settings: Vec<Settings>,
     /// The latest caption of each camera and when it was made.
     captions: Vec<Option<(Instant, Captioned)>>,
     started: Instant,
@@ -260,6 +285,7 @@ impl Publisher {
         let topics = &self.shared.topics;
         self.client.subscribe(topics.ask_filter()).await?;
         self.client.subscribe(topics.describe("+")).await?;
+        self.client.subscribe(topics.set_filter()).await?;
         for camera in &self.shared.cameras {
             if let Some((topic, _)) = camera.pictures() {
                 self.client.subscribe(topic.to_owned()).await?;
@@ -280,6 +306,9 @@ impl Publisher {
         let info = Outgoing { retain: true, ..Outgoing::json(topics.bridge_info(), payload::json(&info)) };
         self.client.publish(info).await?;
         self.publish_availability().await?;
+        for camera in 0..self.settings.len() {
+            self.publish_settings(camera).await?;
+        }
         for (made_at, captioned) in self.captions.iter().flatten() {
             let Some(message) = self.shared.caption(captioned, made_at.elapsed()) else { continue };
             self.client.publish(message).await?;
@@ -300,6 +329,23 @@ impl Publisher {
         Ok(())
     }
 
+    async fn publish_settings(&self, camera: usize) -> Result<(), LinkError> {
+        if !self.is_connected() {
+            return Ok(());
+        }
+        let (topics, name) = (&self.shared.topics, &self.shared.cameras[camera].name);
+        let Settings { enabled, min_interval, prompt } = &self.settings[camera];
+        let interval = min_interval.as_secs_f64().to_string();
+        for (topic, word) in [
+            (topics.enabled(name), if *enabled { "ON" } else { "OFF" }),
+            (topics.interval(name), &interval),
+            (topics.prompt(name), prompt),
+        ] {
+            self.client.publish(Outgoing::state(topic, word)).await?;
+        }
+        Ok(())
+    }
+
     async fn publish(&mut self, publication: Publication) -> Result<(), LinkError> {
         let (camera, message) = match publication {
             Publication::Caption(captioned) => {
@@ -308,6 +354,10 @@ impl Publisher {
                 let message = self.shared.caption(&captioned, Duration::ZERO);
                 self.captions[camera] = Some((Instant::now(), captioned));
                 (camera, message)
+            }
+            Publication::Settings(camera, settings) => {
+                self.settings[camera] = settings;
+                return self.publish_settings(camera).await;
             }
             Publication::Answer(answered) => (answered.ask.camera, Some(self.shared.answer(&answered))),
         };

@@ -1,6 +1,7 @@
 //! Every JSON shape of the program. The examples are those of `docs/mqtt.md`; tests keep them true.
 
 mod ask;
+mod set;
 
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +13,7 @@ use crate::health::Counters;
 use crate::message::{Answered, AskError, Captioned, Latency, Reading, Transaction};
 
 pub use ask::parse_ask;
+pub use set::{INTERVAL_MAX, PROMPT_CHARS_MAX, parse_set};
 
 /// The version of the payloads; it grows when a key changes its meaning or goes.
 pub const VERSION: u32 = 1;

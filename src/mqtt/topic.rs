@@ -57,6 +57,32 @@ impl Topics {
         self.of(camera, "describe")
     }
 
+    /// Whether a camera's frames are looked at: `ON` or `OFF`, retained. Beneath it, `set` changes it.
+    pub fn enabled(&self, camera: &str) -> String {
+        self.of(camera, "enabled")
+    }
+
+    /// Mean seconds between two captions at least, retained. Beneath it, `set` changes it.
+    pub fn interval(&self, camera: &str) -> String {
+        self.of(camera, "interval")
+    }
+
+    /// The words that every caption begins with, retained. Beneath it, `set` changes it.
+    pub fn prompt(&self, camera: &str) -> String {
+        self.of(camera, "prompt")
+    }
+
+    /// The wishes for other settings of every camera.
+    pub fn set_filter(&self) -> String {
+        self.of("+", "+/set")
+    }
+
+    /// The camera and the setting of a wish's topic.
+    pub fn set_camera<'a>(&self, topic: &'a str) -> Option<(&'a str, &'a str)> {
+        let rest = topic.strip_prefix(&self.base)?.strip_prefix('/')?.strip_suffix("/set")?;
+        rest.split_once('/').filter(|(_, setting)| !setting.contains('/'))
+    }
+
     /// The questions to every camera.
     pub fn ask_filter(&self) -> String {
         self.ask("+")

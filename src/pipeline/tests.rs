@@ -101,6 +101,7 @@ impl Bench {
                     let outcome = pipeline.read(&ask, newest.as_deref());
                     pipeline.publish(0, Publication::Answer(Answered { ask, outcome }));
                 }
+                Work::Change(camera, changes) => pipeline.change(camera, changes),
                 Work::Idle | Work::Closed => {}
             }
         }
@@ -113,6 +114,7 @@ impl Bench {
     fn texts(&self) -> Vec<String> {
         let text = |publication: &Publication| match publication {
             Publication::Caption(captioned) => captioned.caption.text.clone(),
+            Publication::Settings(_, settings) => format!("{settings:?}"),
             Publication::Answer(answered) => match &answered.outcome {
                 Ok(reading) => format!("{} ({})", reading.answer.text, reading.frame.seq),
                 Err(e) => e.to_string(),
@@ -187,6 +189,33 @@ fn each_camera_is_seen_by_its_vision_and_captioned_from_its_prompt() {
     let Ok(Publication::Caption(captioned)) = rx.try_recv() else { panic!("no caption") };
     assert_eq!((captioned.frame.camera, captioned.caption.text.as_str()), (1, "there is level 0.04"));
     assert_eq!(n_encoded.map(|n| n.load(Relaxed)), [1, 0]);
+}
+
+#[test]
+fn settings_change_from_the_next_frame_on_and_are_said() {
+    let mut bench = Bench::new();
+    let change = |changes: Changes| Work::Change(0, changes);
+    bench.run(
+        9,
+        [
+            change(Changes { enabled: Some(false), ..Changes::default() }),
+            unasked(frame(1, 10)),
+            change(Changes {
+                enabled: Some(true),
+                prompt: Some("there is ".to_owned()),
+                ..Changes::default()
+            }),
+            unasked(frame(2, 10)),
+            change(Changes { min_interval: Some(Duration::from_secs(600)), ..Changes::default() }),
+            unasked(frame(3, 200)),
+            unasked(frame(4, 30)),
+        ],
+    );
+    let texts = bench.texts();
+    assert!(texts[0].contains("enabled: false") && texts[1].contains("there is"), "{texts:?}");
+    assert_eq!((texts[2].as_str(), texts[4].as_str()), ("there is level 0.04", "there is level 0.71"));
+    assert!(texts[3].contains("600s"), "{texts:?}");
+    assert_eq!(texts.len(), 5, "too soon after the last one: {texts:?}");
 }
 
 #[test]
