@@ -58,10 +58,8 @@ pub enum SourceError {
     Empty(PathBuf),
     #[error("{operation} {device}: {source}")]
     Device { operation: &'static str, device: PathBuf, source: std::io::Error },
-    #[error("{device} offers {offered}, none of which is MJPG or YUYV")]
-    Format { device: PathBuf, offered: String },
-    #[error("{device} panicked in its driver wrapper")]
-    Driver { device: PathBuf },
+    #[error("{device} offers {offered}, and not {wanted}")]
+    Format { device: PathBuf, offered: String, wanted: String },
 }
 
 /// What a source gives next.
