@@ -7,3 +7,4 @@ mod commands;
 mod demo;
 mod support;
 mod tidy;
+mod v4l2;

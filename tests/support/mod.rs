@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod server;
+pub mod v4l2;
 
 use std::io;
 use std::path::{Path, PathBuf};
