@@ -9,6 +9,7 @@ mod memory;
 mod sources;
 mod support;
 mod tidy;
+mod v4l2;
 
 /// Counts what is allocated, for the test of the cameras' memory.
 #[global_allocator]

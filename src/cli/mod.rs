@@ -4,6 +4,7 @@
 
 mod bench;
 mod bundle;
+mod cameras;
 mod look;
 mod models;
 pub mod output;
@@ -87,6 +88,15 @@ enum Command {
         count: Option<u64>,
         #[command(flatten)]
         bundle: BundleArgs,
+    },
+    /// List the V4L2 cameras of this machine, with what they offer and lines for a configuration
+    Cameras {
+        /// Print one JSON object a line instead of text
+        #[arg(long)]
+        json: bool,
+        /// Where the device nodes are
+        #[arg(long, value_name = "DIR", default_value = "/dev", hide = true)]
+        dev: PathBuf,
     },
     /// Look into bundles
     Bundle {
@@ -185,6 +195,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Run { config } => serve::run(&config),
         Command::Check { config } => serve::check(&config),
         Command::Demo { count, bundle } => serve::demo(count, &bundle),
+        Command::Cameras { json, dev } => cameras::cameras(&dev, json),
         Command::Bundle { command: BundleCommand::Info { dir, json } } => bundle::info(&dir, json),
         Command::Bench { inputs, runs, warmup, bundle, json } => {
             bench::bench(&inputs, bench::Plan { runs, warmup }, &bundle, json)

@@ -187,6 +187,11 @@ impl<'a> Section<'a> {
         all
     }
 
+    /// Takes every key that is left, for a table whose keys are not known beforehand.
+    pub(super) fn rest(&mut self) -> Table {
+        std::mem::take(&mut self.table)
+    }
+
     fn inner<T>(
         &self,
         path: String,

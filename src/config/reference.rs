@@ -7,6 +7,7 @@ use humantime::format_duration;
 
 use super::camera::{CORNERS_MAX, MASKS_MAX, NAME_MAX, PROMPT_CHARS_MAX};
 use super::*;
+use crate::source::pixels::PixelFormat;
 
 /// The reference file: it parses as it stands.
 pub fn text() -> String {
@@ -85,15 +86,21 @@ silence = "10s"
 frozen = "{frozen}"
 
 [camera.source]
-# A USB camera or another V4L2 device that gives MJPG or YUYV.
+# A USB camera or another V4L2 device; `captiond cameras` lists those that are there.
 type = "v4l2"
 # Best a link of /dev/v4l/by-id: /dev/videoN changes when a camera is plugged in again.
 device = "/dev/v4l/by-id/usb-046d_HD_Pro_Webcam_C920-video-index0"
-# The driver takes the nearest size it has.
+# The camera's least size that holds this one is taken, or else its greatest.
 width = {V4L2_WIDTH}
 height = {V4L2_HEIGHT}
-# From one frame that is looked at to the next; the camera itself runs at its own rate.
+# From one frame that is looked at to the next; the camera runs at its slowest rate that serves this.
 interval = "{v4l2_interval}"
+# A pixel format that the camera must use: {formats}.
+# Default: the one that suits size and rate best.
+#format = "YUYV"
+# Settings of the camera, by the names of `captiond cameras` and `v4l2-ctl --list-ctrls`: integers,
+# true or false, and entries of menus by their number or text. Default: as the camera is.
+#controls = {{ auto_exposure = "Manual Mode", exposure_time_absolute = 150, power_line_frequency = "50 Hz" }}
 
 # Which frames are worth a caption.
 [camera.gate]
@@ -171,6 +178,7 @@ loop = true
         frozen = format_duration(FROZEN),
         deviations = GATE.deviations,
         v4l2_interval = format_duration(V4L2_INTERVAL),
+        formats = PixelFormat::ALL.map(PixelFormat::name).join(", "),
         enabled = GATE.enabled,
         grid = "32x32",
         pixel_change = GATE.pixel_change,

@@ -14,8 +14,10 @@ use crate::source::folder::FolderConfig;
 use crate::source::http::HttpConfig;
 use crate::source::mqtt_image::MqttImageConfig;
 use crate::source::pipe::{PipeConfig, PipeFormat};
+use crate::source::pixels::PixelFormat;
 use crate::source::replay::{Photo, ReplayConfig};
 use crate::source::v4l2::V4l2Config;
+use crate::source::v4l2::controls::{Setting, Value, normalized};
 
 pub(super) fn source(section: &mut Section<'_>, folder: &Path) -> Option<SourceConfig> {
     match section.required_string("type")?.as_str() {
@@ -46,7 +48,44 @@ fn v4l2(section: &mut Section<'_>) -> Option<V4l2Config> {
     let width = section.integer("width", side.clone()).map_or(V4L2_WIDTH, |n| n as u32);
     let height = section.integer("height", side).map_or(V4L2_HEIGHT, |n| n as u32);
     let interval = interval(section, V4L2_INTERVAL);
-    Some(V4l2Config { device: device?, width, height, interval })
+    let format = section.string("format").and_then(|name| pixel_format(section, &name));
+    let controls = section.section("controls", |section| Some(settings(section))).unwrap_or_default();
+    Some(V4l2Config { device: device?, width, height, interval, format, controls })
+}
+
+fn pixel_format(section: &Section<'_>, name: &str) -> Option<PixelFormat> {
+    let format = PixelFormat::named(name);
+    if format.is_none() {
+        let known = PixelFormat::ALL.map(PixelFormat::name).join(", ");
+        section.problem("format", format!("must be one of {known} (got {name:?})"));
+    }
+    format
+}
+
+/// Which controls there are is the camera's to say, when it is opened.
+fn settings(section: &mut Section<'_>) -> Vec<Setting> {
+    let mut settings: Vec<Setting> = Vec::new();
+    for (key, value) in section.rest() {
+        let value = match value {
+            toml::Value::Integer(n) => Value::Number(n),
+            toml::Value::Boolean(on) => Value::Switch(on),
+            toml::Value::String(text) => Value::Text(text),
+            other => {
+                let wanted = "an integer, true or false, or the text of a menu's entry";
+                section.problem(&key, format!("must be {wanted} (got {})", other.type_str()));
+                continue;
+            }
+        };
+        let name = normalized(&key);
+        if name.is_empty() {
+            section.problem(&key, "is no name of a control, such as brightness");
+        } else if settings.iter().any(|setting| setting.name == name) {
+            section.problem(&key, format!("{name} is set twice"));
+        } else {
+            settings.push(Setting { name, value });
+        }
+    }
+    settings
 }
 
 /// An address with its credentials, which are moved out of it: nothing that is printed may hold them.

@@ -140,6 +140,32 @@ fn credentials_in_an_address_are_moved_out_of_it() {
 }
 
 #[test]
+fn a_camera_is_told_its_format_and_controls_and_mistakes_in_them_are_named() {
+    let camera = |more: &str| {
+        format!(
+            "[[camera]]\nname = \"porch\"\n[camera.source]\ntype = \"v4l2\"\ndevice = \"/dev/video0\"\n{more}"
+        )
+    };
+    let config = parse(&camera("format = \"NV12\"\n[camera.source.controls]\nBrightness = 7\nfocus_auto = false\n\"Power Line Frequency\" = \"50hz\"")).unwrap();
+    let expected = "/dev/video0 at 640x480 every 500ms in NV12 with brightness = 7, power_line_frequency = \"50hz\", focus_auto = false";
+    assert_eq!(config.cameras[0].source.to_string(), expected);
+    let found = problems(&camera(
+        "format = \"H264\"\n[camera.source.controls]\ngain = 1.5\n\"Gain\" = 2\n\"gain\\u0020\" = 3\n\"?\" = 4",
+    ));
+    let expected = [
+        "camera[0].source.format: must be one of MJPG, NV12, YUYV, UYVY, RGB3, BGR3, GREY (got \"H264\")",
+        "camera[0].source.controls.?: is no name of a control, such as brightness",
+        "camera[0].source.controls.gain: must be an integer, true or false, or the text of a menu's entry (got float)",
+        "camera[0].source.controls.gain : gain is set twice",
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(
+        problems(&camera("controls = 3")),
+        ["camera[0].source.controls: must be a table (got integer)"]
+    );
+}
+
+#[test]
 fn a_syntax_error_names_its_line() {
     let found = problems("[mqtt]\nhost = \n");
     assert!(found.len() == 1 && found[0].contains("line 2"), "{found:?}");

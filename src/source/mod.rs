@@ -103,10 +103,8 @@ pub enum SourceError {
     Empty(PathBuf),
     #[error("{operation} {device}: {source}")]
     Device { operation: &'static str, device: PathBuf, source: std::io::Error },
-    #[error("{device} offers {offered}, none of which is MJPG or YUYV")]
-    Format { device: PathBuf, offered: String },
-    #[error("{device} panicked in its driver wrapper")]
-    Driver { device: PathBuf },
+    #[error("{device} offers {offered}, and not {wanted}")]
+    Format { device: PathBuf, offered: String, wanted: String },
     #[error("{operation} {remote}: {why}")]
     Remote { operation: &'static str, remote: String, why: String },
     #[error("the same picture, bit for bit, for {}", humantime::format_duration(*.0))]

@@ -1,135 +1,187 @@
-//! Camera bytes to pixels: MJPG and YUYV. Pure; the bytes are not trusted.
+//! Camera bytes to pixels. Pure; neither the bytes nor the sizes that a driver states are trusted.
+//!
+//! `color` knows which matrix and range a driver means, `raw` takes uncompressed lines apart, `mjpg`
+//! looks a motion-JPEG frame over before it is decoded.
+
+mod color;
+mod mjpg;
+mod raw;
+
+use std::fmt;
 
 use image::RgbImage;
 
-use crate::photo::{self, PhotoError};
+pub use color::{Color, Matrix, Range};
+pub use mjpg::decode_mjpg;
+
+use crate::photo::{DECODED_BYTES_MAX, PhotoError, SIDE_MAX};
 
 /// Why a camera's buffer is no image.
 #[derive(Debug, thiserror::Error)]
 pub enum PixelError {
     #[error(transparent)]
     Photo(#[from] PhotoError),
-    #[error("YUYV buffer of {found} bytes is shorter than the {expected} of {width}x{height}")]
-    Short { found: usize, expected: usize, width: u32, height: u32 },
-    #[error("YUYV lines of {stride} bytes do not hold {width} pixels")]
-    Stride { stride: usize, width: u32 },
+    #[error("motion-JPEG frame of {found} bytes {why}")]
+    Frame { found: usize, why: &'static str },
+    #[error("{format} buffer of {found} bytes is shorter than the {expected} of {width}x{height}")]
+    Short { format: PixelFormat, found: usize, expected: usize, width: u32, height: u32 },
+    #[error("{format} lines of {stride} bytes do not hold {width} pixels, which take {line}")]
+    Stride { format: PixelFormat, stride: usize, width: u32, line: usize },
+    #[error("{width}x{height} is no size of a picture")]
+    Size { width: u32, height: u32 },
 }
 
-/// An application segment that declares a motion-JPEG frame: the decoder then fills in the standard
-/// Huffman tables.
-const AVI1: [u8; 9] = [0xFF, 0xE0, 0x00, 0x07, b'A', b'V', b'I', b'1', 0x00];
-
-/// Decodes one motion-JPEG frame.
-pub fn decode_mjpg(bytes: &[u8]) -> Result<RgbImage, PixelError> {
-    // Many USB cameras leave the Huffman tables out of every frame, as AVI files do.
-    if has_huffman_table(bytes) {
-        return Ok(photo::decode(bytes)?);
-    }
-    match bytes {
-        [0xFF, 0xD8, rest @ ..] => Ok(photo::decode(&[&[0xFF, 0xD8], &AVI1[..], rest].concat())?),
-        _ => Ok(photo::decode(bytes)?),
-    }
+/// A pixel format that is understood, by its V4L2 name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PixelFormat {
+    Mjpg,
+    /// 4:2:0: a plane of Y, then one of `U V` at half the size.
+    Nv12,
+    /// 4:2:2: `Y0 U Y1 V`.
+    Yuyv,
+    /// 4:2:2: `U Y0 V Y1`.
+    Uyvy,
+    Rgb3,
+    Bgr3,
+    /// Brightness alone.
+    Grey,
 }
 
-/// Is there a table segment before the image data?
-fn has_huffman_table(bytes: &[u8]) -> bool {
-    let mut rest = bytes.get(2..).unwrap_or_default();
-    while let [0xFF, marker, high, low, ..] = *rest {
-        match marker {
-            0xC4 => return true,
-            0xDA => return false,
-            _ => {
-                let length = usize::from(u16::from_be_bytes([high, low]));
-                rest = rest.get(2 + length.max(2)..).unwrap_or_default();
-            }
+impl PixelFormat {
+    pub const ALL: [PixelFormat; 7] = [
+        PixelFormat::Mjpg,
+        PixelFormat::Nv12,
+        PixelFormat::Yuyv,
+        PixelFormat::Uyvy,
+        PixelFormat::Rgb3,
+        PixelFormat::Bgr3,
+        PixelFormat::Grey,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            PixelFormat::Mjpg => "MJPG",
+            PixelFormat::Nv12 => "NV12",
+            PixelFormat::Yuyv => "YUYV",
+            PixelFormat::Uyvy => "UYVY",
+            PixelFormat::Rgb3 => "RGB3",
+            PixelFormat::Bgr3 => "BGR3",
+            PixelFormat::Grey => "GREY",
         }
     }
-    false
-}
 
-/// Converts packed 4:2:2 (`Y0 U Y1 V`, BT.601, limited range) of lines `stride` bytes apart.
-pub fn decode_yuyv(bytes: &[u8], width: u32, height: u32, stride: usize) -> Result<RgbImage, PixelError> {
-    let line = width as usize * 2;
-    if width == 0 || stride < line || !width.is_multiple_of(2) {
-        return Err(PixelError::Stride { stride, width });
+    pub fn fourcc(self) -> [u8; 4] {
+        let mut code = [0; 4];
+        code.copy_from_slice(self.name().as_bytes());
+        code
     }
-    let expected = (height as usize).saturating_sub(1).saturating_mul(stride).saturating_add(line);
-    if bytes.len() < expected {
-        return Err(PixelError::Short { found: bytes.len(), expected, width, height });
+
+    /// By its code. Old drivers call MJPG by the name of whole JPEG files, which it is.
+    pub fn of(fourcc: [u8; 4]) -> Option<PixelFormat> {
+        if fourcc == *b"JPEG" {
+            return Some(PixelFormat::Mjpg);
+        }
+        PixelFormat::ALL.into_iter().find(|format| format.fourcc() == fourcc)
     }
-    let mut image = RgbImage::new(width, height);
-    for (pixels, line) in image.chunks_exact_mut(width as usize * 3).zip(bytes.chunks(stride)) {
-        for (pair, yuyv) in pixels.chunks_exact_mut(6).zip(line.chunks_exact(4)) {
-            pair[..3].copy_from_slice(&rgb(yuyv[0], yuyv[1], yuyv[3]));
-            pair[3..].copy_from_slice(&rgb(yuyv[2], yuyv[1], yuyv[3]));
+
+    /// By its name in a configuration.
+    pub fn named(name: &str) -> Option<PixelFormat> {
+        PixelFormat::ALL.into_iter().find(|format| format.name() == name)
+    }
+
+    /// Bytes of one uncompressed frame without padding; none for MJPG.
+    pub fn frame_bytes(self, width: u32, height: u32) -> Option<u64> {
+        let pixels = u64::from(width) * u64::from(height);
+        match self {
+            PixelFormat::Mjpg => None,
+            PixelFormat::Grey => Some(pixels),
+            PixelFormat::Nv12 => Some(pixels + pixels / 2),
+            PixelFormat::Yuyv | PixelFormat::Uyvy => Some(pixels * 2),
+            PixelFormat::Rgb3 | PixelFormat::Bgr3 => Some(pixels * 3),
         }
     }
-    Ok(image)
+
+    /// Whether the numbers are red, green and blue, or brightness alone, and no color differences:
+    /// V4L2 lets these use the full range unless it says otherwise.
+    fn is_without_chroma(self) -> bool {
+        matches!(self, PixelFormat::Rgb3 | PixelFormat::Bgr3 | PixelFormat::Grey)
+    }
+
+    /// The least bytes of one line of `width` pixels. Two pixels share their chroma, so a line of an
+    /// odd width has one more.
+    fn line_bytes(self, width: u32) -> usize {
+        let width = width as usize;
+        match self {
+            PixelFormat::Mjpg => 0,
+            PixelFormat::Grey => width,
+            PixelFormat::Nv12 => width.next_multiple_of(2),
+            PixelFormat::Yuyv | PixelFormat::Uyvy => width.next_multiple_of(2) * 2,
+            PixelFormat::Rgb3 | PixelFormat::Bgr3 => width * 3,
+        }
+    }
 }
 
-/// BT.601 in 8-bit fixed point.
-fn rgb(y: u8, u: u8, v: u8) -> [u8; 3] {
-    let (c, d, e) = (298 * (i32::from(y) - 16), i32::from(u) - 128, i32::from(v) - 128);
-    [c + 409 * e, c - 100 * d - 208 * e, c + 516 * d].map(|x| ((x + 128) >> 8).clamp(0, 255) as u8)
+impl fmt::Display for PixelFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How the bytes of a buffer make an image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Layout {
+    format: PixelFormat,
+    width: u32,
+    height: u32,
+    /// Bytes from line to line.
+    stride: usize,
+    color: Color,
+}
+
+impl Layout {
+    /// Checks what a driver states. A `stride` of zero, which some drivers leave where lines are not
+    /// padded, is the least one.
+    ///
+    /// # Errors
+    /// When the size is none of a picture, or a line does not fit its stride.
+    pub fn new(
+        format: PixelFormat,
+        (width, height): (u32, u32),
+        stride: u32,
+        color: Color,
+    ) -> Result<Layout, PixelError> {
+        let sides = 1..=SIDE_MAX;
+        let decoded = u64::from(width) * u64::from(height) * 3;
+        if !sides.contains(&width) || !sides.contains(&height) || decoded > DECODED_BYTES_MAX {
+            return Err(PixelError::Size { width, height });
+        }
+        let line = format.line_bytes(width);
+        let stride = if stride == 0 { line } else { stride as usize };
+        if stride < line {
+            return Err(PixelError::Stride { format, stride, width, line });
+        }
+        Ok(Layout { format, width, height, stride, color })
+    }
+
+    pub fn format(&self) -> PixelFormat {
+        self.format
+    }
+
+    pub fn size(&self) -> (u32, u32) {
+        (self.width, self.height)
+    }
+
+    /// Makes an image of one buffer; a motion-JPEG frame has the size that it states itself.
+    ///
+    /// # Errors
+    /// When the buffer is too short for the size, or is no whole motion-JPEG frame.
+    pub fn decode(&self, bytes: &[u8]) -> Result<RgbImage, PixelError> {
+        match self.format {
+            PixelFormat::Mjpg => decode_mjpg(bytes),
+            _ => raw::decode(self, bytes),
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Cursor;
-
-    use super::*;
-
-    fn jpeg() -> Vec<u8> {
-        let mut bytes = Cursor::new(Vec::new());
-        let image = RgbImage::from_fn(32, 24, |x, y| image::Rgb([(x * 8) as u8, (y * 10) as u8, 90]));
-        image.write_to(&mut bytes, image::ImageFormat::Jpeg).unwrap();
-        bytes.into_inner()
-    }
-
-    fn without_huffman_tables(jpeg: &[u8]) -> Vec<u8> {
-        let (mut kept, mut rest) = (jpeg[..2].to_vec(), &jpeg[2..]);
-        while rest[1] != 0xDA {
-            let length = 2 + usize::from(u16::from_be_bytes([rest[2], rest[3]]));
-            if rest[1] != 0xC4 {
-                kept.extend(&rest[..length]);
-            }
-            rest = &rest[length..];
-        }
-        [kept, rest.to_vec()].concat()
-    }
-
-    #[test]
-    fn a_frame_without_huffman_tables_decodes_like_one_with_them() {
-        let full = jpeg();
-        let bare = without_huffman_tables(&full);
-        assert!(bare.len() < full.len() && has_huffman_table(&full) && !has_huffman_table(&bare));
-        assert_eq!(decode_mjpg(&bare).unwrap(), decode_mjpg(&full).unwrap());
-    }
-
-    #[test]
-    fn hostile_motion_jpeg_is_an_error() {
-        for bytes in [&b""[..], b"\xFF", b"\xFF\xD8", b"\xFF\xD8\xFF\xC0\x00\x00\xFF\xFF", &jpeg()[..40]] {
-            assert!(decode_mjpg(bytes).is_err());
-        }
-    }
-
-    #[test]
-    fn converts_the_primary_colors_and_skips_padding() {
-        // Two lines of two pixels, six bytes apart.
-        let black_white = [16, 128, 235, 128, 7, 7];
-        let red = [81, 90, 81, 240];
-        let image = decode_yuyv(&[&black_white[..], &red].concat(), 2, 2, 6).unwrap();
-        let pixels: Vec<[u8; 3]> = image.pixels().map(|pixel| pixel.0).collect();
-        assert_eq!(pixels[..2], [[0, 0, 0], [255, 255, 255]]);
-        assert!(pixels[2][0] > 250 && pixels[2][1] < 5 && pixels[2][2] < 5, "{:?}", pixels[2]);
-    }
-
-    #[test]
-    fn a_short_buffer_or_impossible_stride_is_an_error() {
-        assert!(matches!(decode_yuyv(&[0; 15], 4, 2, 8), Err(PixelError::Short { expected: 16, .. })));
-        assert!(matches!(decode_yuyv(&[0; 64], 4, 2, 7), Err(PixelError::Stride { .. })));
-        assert!(matches!(decode_yuyv(&[0; 64], 3, 2, 8), Err(PixelError::Stride { .. })));
-        assert!(matches!(decode_yuyv(&[0; 64], 0, 2, 8), Err(PixelError::Stride { .. })));
-        assert!(decode_yuyv(&[0; 1], u32::MAX - 1, u32::MAX, usize::MAX).is_err());
-    }
-}
+mod tests;

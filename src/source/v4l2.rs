@@ -1,8 +1,27 @@
-//! A V4L2 capture device: USB cameras and the like, in MJPG or YUYV.
+//! A V4L2 capture device: USB cameras and the like.
 //!
 //! Buffers are taken from the driver as fast as they come, so that a frame is never older than one
-//! period of the camera; only those that are due are decoded. Any error tears everything down: a
-//! camera that was unplugged must be opened anew, buffers included.
+//! period of the camera; only those that are due are decoded. Any error tears everything down, and a
+//! camera is opened anew from its path on: buffers of a camera that was unplugged are worth nothing, and
+//! the link of its path may lead to another node.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `negotiate` | which format, size and rate to ask for; pure |
+//! | `controls` | settings by name; pure |
+//! | `pace` | which frames are due; pure |
+//! | `device` | an open device, safe and distrustful |
+//! | `stream` | the ring of buffers |
+//! | `sys` | structures, requests and maps of the kernel; all unsafe code |
+//! | `scan` | which cameras a machine has |
+
+pub mod controls;
+mod device;
+mod negotiate;
+mod pace;
+pub mod scan;
+mod stream;
+mod sys;
 
 use std::fmt;
 use std::io;
@@ -10,95 +29,52 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use humantime::format_duration;
-use v4l::buffer::{Flags, Type};
-use v4l::io::traits::CaptureStream;
-use v4l::prelude::MmapStream;
-use v4l::video::Capture as _;
-use v4l::{Device, Format, FourCC};
 
-use super::pixels::{PixelError, decode_mjpg, decode_yuyv};
+use self::controls::Setting;
+use self::device::{Agreement, Code, Device, Role};
+use self::negotiate::{Wish, choose, slowest};
+use self::pace::Pace;
+use self::stream::{Next, Stream};
+use super::pixels::{Layout, PixelFormat};
 use super::{Capture, Image, Source, SourceError};
 use crate::logging::contained;
-use crate::photo::SIDE_MAX;
 use crate::shutdown::Shutdown;
 
-/// A camera that is silent for so long is lost. Without a limit the read blocks forever after the
-/// cable is pulled.
+/// A camera that is silent for so long is lost, and for three of its periods where they are longer.
+/// Without a limit the read blocks forever after the cable is pulled.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
-/// Buffers in the driver's ring.
-const BUFFERS: u32 = 4;
+/// A driver that states a longer period is not believed.
+const PERIOD_MAX: Duration = Duration::from_secs(20);
+/// How long a shutdown may go unnoticed.
+const SLICE: Duration = Duration::from_millis(200);
 
 /// Which device, and what to ask of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct V4l2Config {
     /// Best a link of `/dev/v4l/by-id`: `/dev/videoN` changes when a camera is plugged in again.
     pub device: PathBuf,
-    /// Wished for; the driver takes the nearest size it has.
+    /// Wished for; the camera's least size that holds it is taken, or else its greatest.
     pub width: u32,
     pub height: u32,
     /// From one decoded frame to the next.
     pub interval: Duration,
+    /// This pixel format and no other.
+    pub format: Option<PixelFormat>,
+    /// Set at each opening.
+    pub controls: Vec<Setting>,
 }
 
 impl fmt::Display for V4l2Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let V4l2Config { device, width, height, interval } = self;
-        write!(f, "{} at {width}x{height} every {}", device.display(), format_duration(*interval))
-    }
-}
-
-/// The pixel formats that are understood, best first: MJPG spares the USB bus.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Encoding {
-    Mjpg,
-    Yuyv,
-}
-
-impl Encoding {
-    const ALL: [Encoding; 2] = [Encoding::Mjpg, Encoding::Yuyv];
-
-    fn fourcc(self) -> [u8; 4] {
-        match self {
-            Encoding::Mjpg => *b"MJPG",
-            Encoding::Yuyv => *b"YUYV",
+        let V4l2Config { device, width, height, interval, format, controls } = self;
+        write!(f, "{} at {width}x{height} every {}", device.display(), format_duration(*interval))?;
+        if let Some(format) = format {
+            write!(f, " in {format}")?;
         }
-    }
-
-    fn of(fourcc: [u8; 4]) -> Option<Encoding> {
-        Encoding::ALL.into_iter().find(|encoding| encoding.fourcc() == fourcc)
-    }
-
-    /// The best of what a device offers.
-    fn choose(offered: &[[u8; 4]]) -> Option<Encoding> {
-        Encoding::ALL.into_iter().find(|encoding| offered.contains(&encoding.fourcc()))
-    }
-}
-
-/// What the driver agreed to.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Layout {
-    encoding: Encoding,
-    width: u32,
-    height: u32,
-    /// Bytes from line to line, of YUYV.
-    stride: usize,
-}
-
-impl Layout {
-    /// Checks the driver's word: it is not trusted with sizes.
-    fn of(fourcc: [u8; 4], width: u32, height: u32, stride: u32) -> Option<Layout> {
-        let encoding = Encoding::of(fourcc)?;
-        let sane = (1..=SIDE_MAX).contains(&width) && (1..=SIDE_MAX).contains(&height);
-        // Some drivers leave the stride at zero where lines are not padded.
-        let stride = if stride == 0 { width * 2 } else { stride } as usize;
-        sane.then_some(Layout { encoding, width, height, stride })
-    }
-
-    fn decode(&self, bytes: &[u8]) -> Result<image::RgbImage, PixelError> {
-        match self.encoding {
-            Encoding::Mjpg => decode_mjpg(bytes),
-            Encoding::Yuyv => decode_yuyv(bytes, self.width, self.height, self.stride),
+        for (i, Setting { name, value }) in controls.iter().enumerate() {
+            write!(f, "{}{name} = {value}", if i == 0 { " with " } else { ", " })?;
         }
+        Ok(())
     }
 }
 
@@ -106,85 +82,207 @@ impl Layout {
 pub struct Camera {
     config: V4l2Config,
     layout: Layout,
-    /// Present until dropped.
-    stream: Option<MmapStream<'static>>,
-    due: Instant,
+    stream: Stream,
+    pace: Pace,
+    silence_max: Duration,
+    /// Since when the driver has flagged every frame.
+    damaged_since: Option<Instant>,
 }
 
 impl Camera {
-    /// Opens the device, agrees on a format and maps its buffers.
+    /// Opens the device, agrees on a format and starts its stream.
+    ///
+    /// # Errors
+    /// With the operation that failed, the device, and what is offered where the format is the matter.
     pub fn open(config: &V4l2Config) -> Result<Camera, SourceError> {
-        contained(|| open(config)).unwrap_or_else(|| Err(driver(&config.device)))
+        let opened = Camera::open_once(config).or_else(|e| {
+            // Many cameras reserve as much of the bus for raw pixels as their highest rate needs, so that the
+            // second of two on one bus finds no room.
+            let is_full = matches!(&e, SourceError::Device { source, .. } if source.raw_os_error() == Some(libc::ENOSPC));
+            if !is_full || config.format.is_some() {
+                return Err(e);
+            }
+            tracing::debug!(device = %config.device.display(), error = %e, "trying MJPG alone");
+            Camera::open_once(&V4l2Config { format: Some(PixelFormat::Mjpg), ..config.clone() }).or(Err(e))
+        });
+        opened.map_err(explained)
+    }
+
+    fn open_once(config: &V4l2Config) -> Result<Camera, SourceError> {
+        let fail = |(operation, e)| failed(operation, &config.device, e);
+        let device = Device::open(&config.device).map_err(|e| fail(("open", e)))?;
+        match device.identity().map_err(|e| fail(("ask", e)))?.role {
+            Role::Capture => {}
+            Role::CaptureInPlanes => return Err(fail(("use", io::Error::other(IN_PLANES)))),
+            Role::Other => return Err(fail(("use", io::Error::other("it is no capture device")))),
+        }
+        let (layout, code) = agree_on_format(&device, config)?;
+        let period = agree_on_rate(&device, config, code, layout.size());
+        set_controls(&device, config);
+        let stream = Stream::start(device).map_err(fail)?;
+        tracing::debug!(device = %config.device.display(), ?layout, ?period, "device opened");
+        let period = period.unwrap_or_default();
+        Ok(Camera {
+            config: config.clone(),
+            layout,
+            stream,
+            pace: Pace::new(Instant::now(), config.interval, period),
+            silence_max: SILENCE_MAX.max(period.min(PERIOD_MAX) * 3),
+            damaged_since: None,
+        })
     }
 }
 
-fn open(config: &V4l2Config) -> Result<Camera, SourceError> {
-    let device = Device::with_path(&config.device).map_err(|e| failed("open", &config.device, e))?;
-    let layout = negotiate(&device, config)?;
-    let mut stream = MmapStream::with_buffers(&device, Type::VideoCapture, BUFFERS)
-        .map_err(|e| failed("map buffers of", &config.device, e))?;
-    stream.set_timeout(SILENCE_MAX);
-    tracing::debug!(device = %config.device.display(), ?layout, "device opened");
-    Ok(Camera { config: config.clone(), layout, stream: Some(stream), due: Instant::now() })
+const IN_PLANES: &str = "it gives each frame in several planes, which is not supported";
+
+/// Asks for one format after another, the best first, until the driver takes one that is understood.
+fn agree_on_format(device: &Device, config: &V4l2Config) -> Result<(Layout, Code), SourceError> {
+    let wish = Wish { size: (config.width, config.height), interval: config.interval, format: config.format };
+    let offered = device.formats();
+    let mut left: Vec<PixelFormat> = match offered.len() {
+        // A driver that cannot list its formats answers with one of them whatever it is asked for.
+        0 => PixelFormat::ALL.to_vec(),
+        _ => offered.iter().filter_map(|code| PixelFormat::of(*code)).collect(),
+    };
+    let mut failure = None;
+    let code_of = |format: PixelFormat| {
+        let listed = offered.iter().find(|code| PixelFormat::of(**code) == Some(format));
+        listed.copied().unwrap_or(format.fourcc())
+    };
+    let sizes = |format| device.sizes(code_of(format));
+    let rates = |format, size| device.rates(code_of(format), size);
+    while let Some(choice) = choose(left.iter().copied(), &wish, sizes, rates) {
+        let instead =
+            |other: &str| io::Error::other(format!("it gives {other} instead of {}", choice.format));
+        failure = Some(match device.set_format(code_of(choice.format), choice.size) {
+            Ok(Agreement::On(layout, code)) if config.format.is_none_or(|only| only == layout.format()) => {
+                return Ok((layout, code));
+            }
+            Ok(Agreement::On(layout, _)) => instead(layout.format().name()),
+            Ok(Agreement::Unknown(code)) => instead(&scan::name(code)),
+            Ok(Agreement::Unusable(e)) => io::Error::other(e.to_string()),
+            Err(e) => e,
+        });
+        // Whoever holds the device, or has pulled it, is the matter, and not the format.
+        let errno = failure.as_ref().and_then(io::Error::raw_os_error);
+        if matches!(errno, Some(libc::EBUSY | libc::ENODEV)) {
+            break;
+        }
+        left.retain(|format| *format != choice.format);
+    }
+    if let Some(e) = failure {
+        return Err(failed("set format of", &config.device, e));
+    }
+    let names: Vec<String> = offered.iter().map(|code| scan::name(*code)).collect();
+    let offered = names.join(", ");
+    let wanted = match config.format {
+        Some(only) => only.name().to_owned(),
+        None => format!("one of {}", PixelFormat::ALL.map(PixelFormat::name).join(", ")),
+    };
+    Err(SourceError::Format { device: config.device.clone(), offered, wanted })
 }
 
-fn negotiate(device: &Device, config: &V4l2Config) -> Result<Layout, SourceError> {
-    let refused = |offered: &[[u8; 4]]| {
-        let names: Vec<_> = offered.iter().map(|code| String::from_utf8_lossy(code).into_owned()).collect();
-        let offered = if names.is_empty() { "no format".to_owned() } else { names.join(", ") };
-        SourceError::Format { device: config.device.clone(), offered }
+/// The camera's period, where it is known.
+fn agree_on_rate(device: &Device, config: &V4l2Config, code: Code, size: (u32, u32)) -> Option<Duration> {
+    let wish = slowest(&device.rates(code, size), config.interval)?;
+    match device.set_rate(wish) {
+        Ok(answer) => answer.duration(),
+        Err(e) => {
+            tracing::debug!(device = %config.device.display(), error = %e, "the camera keeps its own rate");
+            None
+        }
+    }
+}
+
+/// A camera that lacks a control must still be captioned, so what cannot be set is said and no more.
+fn set_controls(device: &Device, config: &V4l2Config) {
+    if config.controls.is_empty() {
+        return;
+    }
+    let name = config.device.display();
+    let (orders, refusals) = controls::resolve(&config.controls, &device.controls());
+    for controls::Refusal { control, why } in refusals {
+        tracing::warn!(device = %name, control, why, "control not set");
+    }
+    // One control may free another that the driver refused before.
+    let refused: Vec<_> =
+        orders.into_iter().filter(|order| device.set_control(order.id, order.value).is_err()).collect();
+    for order in refused {
+        if let Err(e) = device.set_control(order.id, order.value) {
+            tracing::warn!(device = %name, control = order.name, value = order.value, why = %e, "control not set");
+        }
+    }
+}
+
+/// The kernel's words with what they mean for a camera.
+fn explained(e: SourceError) -> SourceError {
+    let SourceError::Device { operation, device, source } = e else { return e };
+    let meaning = match source.raw_os_error() {
+        Some(libc::EBUSY) => "another program uses it",
+        Some(libc::ENOSPC) => "the USB bus has no room left for its frames",
+        Some(libc::EACCES | libc::EPERM) => "the group video may open it",
+        _ => return SourceError::Device { operation, device, source },
     };
-    let formats = device.enum_formats().map_err(|e| failed("list formats of", &config.device, e))?;
-    let offered: Vec<[u8; 4]> = formats.iter().map(|format| format.fourcc.repr).collect();
-    let encoding = Encoding::choose(&offered).ok_or_else(|| refused(&offered))?;
-    let wish = Format::new(config.width, config.height, FourCC::new(&encoding.fourcc()));
-    let got = device.set_format(&wish).map_err(|e| failed("set format of", &config.device, e))?;
-    Layout::of(got.fourcc.repr, got.width, got.height, got.stride).ok_or_else(|| refused(&[got.fourcc.repr]))
+    failed(operation, &device, io::Error::new(source.kind(), format!("{source}: {meaning}")))
 }
 
 fn failed(operation: &'static str, device: &Path, source: io::Error) -> SourceError {
     SourceError::Device { operation, device: device.to_owned(), source }
 }
 
-fn driver(device: &Path) -> SourceError {
-    SourceError::Driver { device: device.to_owned() }
-}
-
 impl Source for Camera {
     fn next(&mut self, shutdown: &Shutdown) -> Result<Capture, SourceError> {
-        let Some(stream) = self.stream.as_mut() else { return Ok(Capture::End) };
+        let mut heard = Instant::now();
+        let broken = |why: String| Ok(Capture::Broken { what: "buffer".to_owned(), why });
         while !shutdown.is_requested() {
-            let (buffer, meta) = match stream.next() {
-                Ok(next) => next,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(failed("read", &self.config.device, e)),
-            };
+            let next = self.stream.next(SLICE).map_err(|e| failed("read", &self.config.device, e))?;
             let (captured_at, taken) = (SystemTime::now(), Instant::now());
-            if taken < self.due || meta.flags.contains(Flags::ERROR) {
+            let is_due = self.pace.is_due(taken);
+            let bytes = match next {
+                Next::Nothing if taken - heard < self.silence_max => continue,
+                Next::Nothing => return Err(self.lost("no frame", self.silence_max)),
+                Next::Damaged => {
+                    heard = taken;
+                    let since = *self.damaged_since.get_or_insert(taken);
+                    if taken - since >= self.silence_max {
+                        return Err(self.lost("none but damaged frames", taken - since));
+                    }
+                    if is_due {
+                        self.pace.lost(taken);
+                        return broken("the driver flags the frame as damaged".to_owned());
+                    }
+                    continue;
+                }
+                Next::Bytes(bytes) => bytes,
+            };
+            heard = taken;
+            self.damaged_since = None;
+            if !is_due {
                 continue;
             }
-            self.due = (self.due + self.config.interval).max(taken);
-            let bytes = buffer.get(..meta.bytesused as usize).unwrap_or(buffer);
-            return Ok(match self.layout.decode(bytes) {
+            // The decoder has been fuzzed by others; a camera is worse.
+            let decoded = contained(|| self.layout.decode(bytes).map_err(|e| e.to_string()))
+                .unwrap_or_else(|| Err("the decoder gave up".to_owned()));
+            return match decoded {
                 Ok(pixels) => {
+                    self.pace.taken(taken);
                     let decode = taken.elapsed();
-                    Capture::Image(Image { pixels, file: None, captured_at, taken, decode })
+                    Ok(Capture::Image(Image { pixels, file: None, captured_at, taken, decode }))
                 }
-                Err(e) => Capture::Broken { what: "buffer".to_owned(), why: e.to_string() },
-            });
+                Err(why) => {
+                    self.pace.lost(taken);
+                    broken(why)
+                }
+            };
         }
         Ok(Capture::Interrupted)
     }
 }
 
-impl Drop for Camera {
-    fn drop(&mut self) {
-        // The wrapper panics when a dying device refuses to stop streaming; the camera is lost
-        // either way, the daemon is not.
-        let stream = self.stream.take();
-        if contained(|| drop(stream)).is_none() {
-            tracing::warn!(device = %self.config.device.display(), "device did not stop cleanly");
-        }
+impl Camera {
+    fn lost(&self, what: &str, time: Duration) -> SourceError {
+        let why = format!("{what} for {}", format_duration(Duration::from_secs(time.as_secs())));
+        failed("read", &self.config.device, io::Error::new(io::ErrorKind::TimedOut, why))
     }
 }
 
@@ -192,45 +290,43 @@ impl Drop for Camera {
 mod tests {
     use super::*;
 
-    #[test]
-    fn chooses_mjpg_before_yuyv_and_nothing_else() {
-        assert_eq!(Encoding::choose(&[*b"YUYV", *b"MJPG"]), Some(Encoding::Mjpg));
-        assert_eq!(Encoding::choose(&[*b"H264", *b"YUYV"]), Some(Encoding::Yuyv));
-        assert_eq!(Encoding::choose(&[*b"H264"]), None);
-        assert_eq!(Encoding::choose(&[]), None);
-    }
-
-    #[test]
-    fn does_not_trust_the_driver_with_sizes() {
-        let layout = |fourcc, width, height, stride| Layout::of(fourcc, width, height, stride);
-        assert_eq!(layout(*b"YUYV", 640, 480, 0).unwrap().stride, 1280);
-        assert_eq!(layout(*b"YUYV", 640, 480, 1536).unwrap().stride, 1536);
-        assert!(layout(*b"YUYV", 0, 480, 0).is_none());
-        assert!(layout(*b"MJPG", 640, u32::MAX, 0).is_none());
-        assert!(layout(*b"NV12", 640, 480, 640).is_none());
-    }
-
-    #[test]
-    fn decodes_by_the_agreed_layout() {
-        let yuyv = Layout::of(*b"YUYV", 2, 1, 0).unwrap();
-        assert_eq!(yuyv.decode(&[235, 128, 16, 128]).unwrap().dimensions(), (2, 1));
-        let mjpg = Layout::of(*b"MJPG", 451, 300, 0).unwrap();
-        let cat = include_bytes!("../../assets/demo/cat.jpg");
-        assert_eq!(mjpg.decode(cat).unwrap().dimensions(), (451, 300));
+    fn config(device: &str) -> V4l2Config {
+        V4l2Config {
+            device: device.into(),
+            width: 640,
+            height: 480,
+            interval: Duration::from_secs(1),
+            format: None,
+            controls: vec![],
+        }
     }
 
     #[test]
     fn a_missing_device_is_an_error_that_names_it() {
-        let config = V4l2Config {
-            device: "/dev/v4l/by-id/none".into(),
-            width: 640,
-            height: 480,
-            interval: Duration::from_secs(1),
-        };
-        let e = Camera::open(&config).err().unwrap().to_string();
+        let e = Camera::open(&config("/dev/v4l/by-id/none")).err().unwrap().to_string();
         assert!(e.contains("open /dev/v4l/by-id/none"), "{e}");
-        // A file that is no camera refuses the first ioctl.
-        let e = Camera::open(&V4l2Config { device: "/dev/null".into(), ..config }).err().unwrap().to_string();
-        assert!(e.contains("/dev/null"), "{e}");
+        // A file that is no camera refuses the first question.
+        let e = Camera::open(&config("/dev/null")).err().unwrap().to_string();
+        assert!(e.contains("ask /dev/null"), "{e}");
+        let e = Camera::open(&config("/dev/vid\0eo0")).err().unwrap().to_string();
+        assert!(e.contains("open /dev/vid"), "{e}");
+    }
+
+    #[test]
+    fn a_configuration_is_shown_with_everything_that_is_asked_of_the_camera() {
+        let exposure = Setting { name: "exposure_auto".to_owned(), value: controls::Value::Number(1) };
+        let lamps = Setting {
+            name: "power_line_frequency".to_owned(),
+            value: controls::Value::Text("50hz".to_owned()),
+        };
+        let full = V4l2Config {
+            format: Some(PixelFormat::Yuyv),
+            controls: vec![exposure, lamps],
+            ..config("/dev/video0")
+        };
+        let expected =
+            "/dev/video0 at 640x480 every 1s in YUYV with exposure_auto = 1, power_line_frequency = \"50hz\"";
+        assert_eq!(full.to_string(), expected);
+        assert_eq!(config("/dev/video0").to_string(), "/dev/video0 at 640x480 every 1s");
     }
 }

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod http;
 pub mod server;
+pub mod v4l2;
 
 use std::io;
 use std::path::{Path, PathBuf};
