@@ -59,6 +59,14 @@ impl Eyes {
 /// # Errors
 /// When a thread cannot be started, dies, or does not end within [`SHUTDOWN_GRACE`].
 pub fn run(config: &Config, eyes: Eyes, shutdown: &Shutdown) -> anyhow::Result<()> {
+    run_with(config, eyes, shutdown, HANG)
+}
+
+/// The same, with another time after which a capture thread counts as hanging.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(config: &Config, eyes: Eyes, shutdown: &Shutdown, hang: Duration) -> anyhow::Result<()> {
     let runtime = runtime()?;
     let health = Arc::new(Health::new(config.cameras.len(), sd_notify::watchdog_enabled()));
     let inbox = Arc::new(Inbox::new(config.cameras.len()));
@@ -82,7 +90,7 @@ pub fn run(config: &Config, eyes: Eyes, shutdown: &Shutdown) -> anyhow::Result<(
         spawn("infer", move || Pipeline::new(visions, watches, &health, publications_tx).run(&inbox))?
     };
     let mailboxes: Vec<Arc<Mailbox>> = config.cameras.iter().map(|_| Arc::default()).collect();
-    let captures = start_captures(config, &inbox, &mailboxes, &health, shutdown)?;
+    let captures = start_captures(config, &inbox, &mailboxes, &health, shutdown, hang)?;
     let captures = watch_captures(captures, Arc::clone(&health), shutdown)?;
     let (listener, publisher) = mqtt::tasks(&config.mqtt, &config.cameras, producers, Arc::clone(&health));
     let listener = runtime.spawn(listener.run(Arc::clone(&inbox), mailboxes.clone()));
@@ -168,6 +176,7 @@ fn start_captures(
     mailboxes: &[Arc<Mailbox>],
     health: &Arc<Health>,
     shutdown: &Shutdown,
+    hang: Duration,
 ) -> anyhow::Result<Captures> {
     let cameras = config.cameras.clone();
     let names = cameras.iter().map(|camera| camera.name.clone()).collect();
@@ -181,7 +190,7 @@ fn start_captures(
         let name = format!("cap-{}", capturer.name);
         spawn(&name, move || capturer.run(&inbox, &health, &shutdown))
     };
-    Captures::start(names, HANG, Box::new(start))
+    Captures::start(names, hang, Box::new(start))
 }
 
 /// Looks after the captures until shutdown is requested, and gives them back to be joined.

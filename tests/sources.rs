@@ -62,6 +62,11 @@ fn a_picture_is_fetched_again_and_again_and_only_when_it_changed() {
     assert_eq!(picture(&mut *source).unwrap().pixels.dimensions(), CAT_SIZE);
     // The server says that nothing changed; the picture is there all the same.
     assert_eq!(picture(&mut *source).unwrap().pixels.dimensions(), CAT_SIZE);
+    let mut png = std::io::Cursor::new(Vec::new());
+    image::RgbImage::new(5, 4).write_to(&mut png, image::ImageFormat::Png).unwrap();
+    server.put("a.png", png.get_ref());
+    let png = first(&http(&format!("http://127.0.0.1:{}/open/a.png", server.port), "")).unwrap();
+    assert_eq!(png.pixels.dimensions(), (5, 4));
     server.put("a.jpg", BOATS);
     let size = image::load_from_memory(BOATS).unwrap().to_rgb8().dimensions();
     wait_until("the new picture comes", || picture(&mut *source).unwrap().pixels.dimensions() == size);
@@ -139,10 +144,10 @@ fn hostile() -> Vec<(&'static str, Vec<Step>, &'static str)> {
     // Width and height of the header; its checksum no longer fits, or the size is refused before.
     png[16..24].copy_from_slice(&[0, 0, 0xFF, 0xFF, 0, 0, 0xFF, 0xFF]);
     vec![
-        ("truncated JPEG", vec![send(&answer("image/jpeg", &CAT[..300]))], "decode photo"),
+        ("truncated JPEG", vec![send(&answer("image/jpeg", &CAT[..300]))], "is cut short"),
         ("a JPEG of absurd size", vec![send(&answer("image/jpeg", &bomb))], "picture of"),
         ("a PNG of absurd size", vec![send(&answer("image/png", &png))], "picture of"),
-        ("garbage as picture", vec![send(&answer("image/jpeg", &[7; 5000]))], "decode photo"),
+        ("garbage as picture", vec![send(&answer("image/jpeg", &[7; 5000]))], "does not begin as a JPEG"),
         ("a page", vec![send(&answer("text/html; charset=utf-8", b"<html>"))], "answers with \"text/html"),
         ("nothing", vec![], "get a picture of"),
         ("no HTTP", vec![send(b"SSH-2.0-OpenSSH_9.9\r\n"), Step::Hang], "get a picture of"),

@@ -582,6 +582,7 @@ fn cameras_as_json_is_one_object_a_line() {
 
 const PORT_VARIABLE: &str = "CAPTIOND_TEST_V4L2_PORT";
 const DEVICE_VARIABLE: &str = "CAPTIOND_TEST_V4L2_DEVICE";
+const PHOTOS_VARIABLE: &str = "CAPTIOND_TEST_V4L2_PHOTOS";
 
 #[test]
 fn the_daemon_says_when_a_camera_goes_and_captions_again_when_it_is_back() {
@@ -620,6 +621,57 @@ fn the_daemon_says_when_a_camera_goes_and_captions_again_when_it_is_back() {
 }
 
 #[test]
+fn a_camera_that_hangs_in_its_driver_stops_neither_the_others_nor_the_end() {
+    let site = Site::new();
+    let scenario = |color: [u8; 3]| {
+        let name = format!("{color:?}").replace([' ', ','], "");
+        camera("RGB3", (2, 2)) + &site.frame(&name, &color.repeat(4))
+    };
+    site.plug(0, scenario([255, 0, 0]));
+    let link = site.link("by-id", "usb-Test_Camera-video-index0", 0);
+    let photos = crate::support::color_photos();
+    let server = server::embedded();
+    let client = Client::connect(server.port(), Protocol::V5, "viewer", "#");
+    let mut child = site
+        .this_test("v4l2::child_daemon")
+        .env(PORT_VARIABLE, server.port().to_string())
+        .env(DEVICE_VARIABLE, &link)
+        .env(PHOTOS_VARIABLE, photos.path())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let caption = |camera: &str, color: &str| {
+        client.wait_for(color, |message| {
+            message.topic == format!("captiond/{camera}/caption")
+                && message.json()["caption"] == format!("a {color} wall")
+        });
+    };
+    caption("wall", "red");
+    site.plug(0, scenario([255, 0, 0]) + "hang\n");
+    wait_until("the camera hangs", || site.has_logged("video0 hang"));
+    client.wait_for_text("captiond/wall/availability", "offline");
+    for color in ["red", "green", "blue", "red"] {
+        caption("yard", color);
+    }
+    // The one that hangs still does, and another thread opens what the link names by now.
+    site.plug(1, scenario([0, 0, 255]));
+    site.link("by-id", "usb-Test_Camera-video-index0", 1);
+    caption("wall", "blue");
+    let stopping = std::time::Instant::now();
+    let id = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    client.wait_for_text("captiond/bridge/state", "offline");
+    let mut ended = None;
+    wait_until("the daemon ends", || {
+        ended = child.try_wait().unwrap();
+        ended.is_some()
+    });
+    assert!(ended.unwrap().success());
+    assert!(stopping.elapsed() < captiond::daemon::SHUTDOWN_GRACE, "{:?}", stopping.elapsed());
+}
+
+#[test]
 #[ignore = "the child process of the_daemon_says_when_a_camera_goes_and_captions_again_when_it_is_back"]
 fn child_daemon() {
     let Ok(port) = std::env::var(PORT_VARIABLE) else { return };
@@ -630,5 +682,14 @@ fn child_daemon() {
     config.cameras[0].source =
         Config::parse(&source, std::path::Path::new("")).unwrap().cameras.remove(0).source;
     config.cameras[0].gate.refresh = Duration::from_secs(60);
-    captiond::daemon::run(&config, eyes(&Hold::default()), &captiond::shutdown::Shutdown::new()).unwrap();
+    let shutdown = captiond::shutdown::Shutdown::new();
+    captiond::daemon::heed_signals(&shutdown).unwrap();
+    let mut hang = captiond::captures::HANG;
+    if let Some(photos) = std::env::var_os(PHOTOS_VARIABLE) {
+        let other = crate::support::config(0, Protocol::V5, std::path::Path::new(&photos)).cameras.remove(0);
+        config.cameras.push(captiond::config::CameraConfig { name: "yard".to_owned(), ..other });
+        hang = Duration::from_secs(2);
+    }
+    let eyes = eyes(&Hold::default(), config.cameras.len());
+    captiond::daemon::run_with(&config, eyes, &shutdown, hang).unwrap();
 }

@@ -87,6 +87,8 @@ enum Ended {
 impl Capturer {
     /// Captures until shutdown or the end of the source; opens it again, ever later, when it fails.
     pub fn run(&self, inbox: &Inbox, health: &Health, shutdown: &Shutdown) {
+        // What is said further down names the camera, too.
+        let _span = tracing::error_span!("camera", name = self.name).entered();
         let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_LONGEST);
         let mut life = Life {
             capturer: self,

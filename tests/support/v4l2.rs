@@ -206,7 +206,7 @@ pub fn view() {
         let answer = match line.unwrap().as_str() {
             "open" => {
                 camera = None;
-                match source::open(&config) {
+                match source::open(&config, &std::sync::Arc::default()) {
                     Ok(opened) => {
                         camera = Some(opened);
                         "opened".to_owned()

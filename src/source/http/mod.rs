@@ -24,12 +24,15 @@ use self::multipart::Multipart;
 use super::pixels::decode_mjpg;
 use super::{Capture, Image, NEXT_MAX, Source, SourceError};
 use crate::config::Secret;
+use crate::photo;
 use crate::shutdown::Shutdown;
 
 /// From the request to the answer's headers, and from one piece of a picture to its end.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// Largest picture as it comes.
 const PICTURE_BYTES_MAX: usize = 16 << 20;
+/// How a PNG begins.
+const PNG: &[u8] = b"\x89PNG\r\n";
 const REDIRECTS_MAX: usize = 3;
 
 /// Where, as whom, how often.
@@ -174,7 +177,12 @@ async fn ended_by<T>(shutdown: &Shutdown, limit: Duration, work: impl Future<Out
 }
 
 fn decoded(bytes: &[u8], taken: Instant, config: &HttpConfig) -> Capture {
-    match decode_mjpg(bytes) {
+    let decoded = if bytes.starts_with(PNG) {
+        photo::decode(bytes).map_err(|e| e.to_string())
+    } else {
+        decode_mjpg(bytes).map_err(|e| e.to_string())
+    };
+    match decoded {
         Ok(pixels) => Capture::Image(Image {
             pixels,
             file: None,
@@ -182,7 +190,7 @@ fn decoded(bytes: &[u8], taken: Instant, config: &HttpConfig) -> Capture {
             taken,
             decode: taken.elapsed(),
         }),
-        Err(e) => Capture::Broken { what: format!("picture of {}", spoken(&config.url)), why: e.to_string() },
+        Err(why) => Capture::Broken { what: format!("picture of {}", spoken(&config.url)), why },
     }
 }
 
