@@ -33,6 +33,11 @@ pub const REPLAY_INTERVAL: Duration = Duration::from_secs(2);
 pub const V4L2_INTERVAL: Duration = Duration::from_millis(500);
 pub const V4L2_WIDTH: u32 = 640;
 pub const V4L2_HEIGHT: u32 = 480;
+/// Most cameras send a keyframe every second or two, and those alone cost little to decode.
+pub const RTSP_INTERVAL: Duration = Duration::from_secs(2);
+pub const GSTREAMER_INTERVAL: Duration = Duration::from_millis(500);
+/// A stream without video for so long is opened anew.
+pub const STREAM_SILENCE: Duration = Duration::from_secs(10);
 pub const GATE: GateConfig = GateConfig {
     enabled: true,
     pixel_change: 0.01,

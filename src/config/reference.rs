@@ -112,6 +112,53 @@ loop = true
     )
 }
 
+/// A camera of the kind `rtsp`, as another table `[[camera]]`; it needs the feature of that name.
+pub fn rtsp() -> String {
+    format!(
+        r#"[[camera]]
+name = "gate"
+
+[camera.source]
+# A network camera: H.264 or Motion JPEG.
+type = "rtsp"
+url = "rtsp://192.168.1.20:554/stream1"
+#username = "viewer"
+# A file that holds the password alone. A username and a password inside the url work as well.
+#password_file = "/run/credentials/captiond.service/gate-password"
+# How the video comes: "tcp" or "udp".
+transport = "tcp"
+# From one frame that is looked at to the next. Where it is no shorter than the distance of the
+# camera's keyframes, keyframes alone are decoded.
+interval = "{interval}"
+# A camera that sends no video for so long is opened anew.
+silence = "{silence}"
+"#,
+        interval = format_duration(RTSP_INTERVAL),
+        silence = format_duration(STREAM_SILENCE),
+    )
+}
+
+/// A camera of the kind `gstreamer`, as another table `[[camera]]`; it needs the feature of that name.
+pub fn gstreamer() -> String {
+    format!(
+        r#"[[camera]]
+name = "board"
+
+[camera.source]
+# Any pipeline of GStreamer, as `gst-launch-1.0` takes it.
+type = "gstreamer"
+# Without a sink at its end: one for frames in RGB is appended.
+pipeline = "libcamerasrc ! video/x-raw,width=640,height=480,framerate=30/1"
+# From one frame that is looked at to the next.
+interval = "{interval}"
+# A pipeline without a frame for so long is opened anew.
+silence = "{silence}"
+"#,
+        interval = format_duration(GSTREAMER_INTERVAL),
+        silence = format_duration(STREAM_SILENCE),
+    )
+}
+
 /// The text of `docs/config.md`.
 pub fn document() -> String {
     format!(
@@ -138,7 +185,15 @@ Every key with its default, except the cameras, which have no default:
 
 ```toml
 {}```
+
+These two kinds of source need a build with the feature of their name, which the packages are:
+
+```toml
+{}
+{}```
 "#,
-        text()
+        text(),
+        rtsp(),
+        gstreamer()
     )
 }

@@ -1,7 +1,11 @@
 //! Where frames come from. One thread per camera runs [`Capturer::run`]; it feeds the inbox and nothing else.
 
+#[cfg(feature = "gstreamer")]
+pub mod gstreamer;
 pub mod pixels;
 pub mod replay;
+#[cfg(feature = "rtsp")]
+pub mod rtsp;
 pub mod v4l2;
 
 use std::fmt;
@@ -27,6 +31,10 @@ const BACKOFF_LONGEST: Duration = Duration::from_secs(30);
 pub enum SourceConfig {
     Replay(replay::ReplayConfig),
     V4l2(v4l2::V4l2Config),
+    #[cfg(feature = "rtsp")]
+    Rtsp(rtsp::RtspConfig),
+    #[cfg(feature = "gstreamer")]
+    Gstreamer(gstreamer::GstreamerConfig),
 }
 
 impl SourceConfig {
@@ -35,6 +43,10 @@ impl SourceConfig {
         match self {
             SourceConfig::Replay(config) => config.interval,
             SourceConfig::V4l2(config) => config.interval,
+            #[cfg(feature = "rtsp")]
+            SourceConfig::Rtsp(config) => config.interval,
+            #[cfg(feature = "gstreamer")]
+            SourceConfig::Gstreamer(config) => config.interval,
         }
     }
 }
@@ -45,6 +57,10 @@ impl fmt::Display for SourceConfig {
         match self {
             SourceConfig::Replay(config) => config.fmt(f),
             SourceConfig::V4l2(config) => config.fmt(f),
+            #[cfg(feature = "rtsp")]
+            SourceConfig::Rtsp(config) => config.fmt(f),
+            #[cfg(feature = "gstreamer")]
+            SourceConfig::Gstreamer(config) => config.fmt(f),
         }
     }
 }
@@ -62,6 +78,9 @@ pub enum SourceError {
     Format { device: PathBuf, offered: String },
     #[error("{device} panicked in its driver wrapper")]
     Driver { device: PathBuf },
+    /// `what` is the address of a camera or a pipeline, without secrets.
+    #[error("{operation} {what}: {why}")]
+    Stream { operation: &'static str, what: String, why: String },
 }
 
 /// What a source gives next.
@@ -100,6 +119,10 @@ pub fn open(config: &SourceConfig) -> Result<Box<dyn Source>, SourceError> {
     Ok(match config {
         SourceConfig::Replay(config) => Box::new(replay::Replay::open(config)?),
         SourceConfig::V4l2(config) => Box::new(v4l2::Camera::open(config)?),
+        #[cfg(feature = "rtsp")]
+        SourceConfig::Rtsp(config) => Box::new(rtsp::Camera::open(config)?),
+        #[cfg(feature = "gstreamer")]
+        SourceConfig::Gstreamer(config) => Box::new(gstreamer::Pipeline::open(config)?),
     })
 }
 
