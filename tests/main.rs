@@ -5,5 +5,7 @@
 mod broker;
 mod commands;
 mod demo;
+#[cfg(feature = "rtsp")]
+mod rtsp;
 mod support;
 mod tidy;

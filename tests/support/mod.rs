@@ -1,6 +1,8 @@
 //! Brokers, clients and a daemon that sees without a bundle.
 
 pub mod client;
+#[cfg(feature = "rtsp")]
+pub mod rtsp;
 pub mod server;
 
 use std::io;
