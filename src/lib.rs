@@ -5,6 +5,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`allocator`] | settings of the C library's allocator |
 //! | [`cli`] | the commands, their output and exit codes |
 //! | [`config`] | the configuration file, checked; where a bundle is looked for |
 //! | [`daemon`] | the only place that spawns: builds the parts, waits, drains in order |
@@ -16,11 +17,13 @@
 //! | [`pipeline`] | the loop of the inference thread |
 //! | [`message`] | what travels between the threads |
 //! | [`mqtt`] | topics, payloads, the client and its reconnects |
+//! | [`tls`] | whom to trust, and who we are, toward the broker |
 //! | [`health`] | counters, camera availability, systemd notifications |
 //! | [`demo`] | `captiond demo`: bundled photos and a loopback broker |
 
 #![warn(unreachable_pub)]
 
+pub mod allocator;
 pub mod backoff;
 pub mod captures;
 pub mod cli;
@@ -39,3 +42,4 @@ pub mod photo;
 pub mod pipeline;
 pub mod shutdown;
 pub mod source;
+pub mod tls;

@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    captiond::allocator::settle();
     captiond::cli::main()
 }

@@ -6,6 +6,9 @@ mod broker;
 mod commands;
 mod demo;
 mod memory;
+mod mqtt;
+#[cfg(feature = "rtsp")]
+mod rtsp;
 mod sources;
 mod support;
 mod tidy;

@@ -117,7 +117,12 @@ fn the_world_is_touched_in_few_places() {
         &["src/mqtt/payload"],
         &["Serialize", "Deserialize"],
     );
-    forbid("unsafe code is in source/v4l2/sys.rs alone", "src", &["src/source/v4l2/sys.rs"], &["unsafe "]);
+    forbid(
+        "unsafe code is in source/v4l2/sys.rs and allocator.rs alone",
+        "src",
+        &["src/source/v4l2/sys.rs", "src/allocator.rs"],
+        &["unsafe "],
+    );
     forbid("only mqtt/topic.rs joins topics", "src/mqtt", &["src/mqtt/topic.rs"], &["/caption\"", "/ask\""]);
     forbid("every channel is bounded", "src", &[], &["unbounded_channel", "mpsc::channel()"]);
 }

@@ -84,7 +84,8 @@ pub(super) fn camera(section: &mut Section<'_>, folder: &Path) -> Option<CameraC
     let default = CameraConfig::new(&name?, source?);
     let silence = silence.unwrap_or(default.silence);
     let frozen = frozen.unwrap_or(default.frozen);
-    Some(CameraConfig { bundle, prompt, geometry, gate, silence, frozen, ..default })
+    let source = default.source.clone().with_patience(silence);
+    Some(CameraConfig { source, bundle, prompt, geometry, gate, silence, frozen, ..default })
 }
 
 fn gate(section: &mut Section<'_>) -> GateConfig {

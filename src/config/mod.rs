@@ -24,11 +24,15 @@ pub use problem::{Problem, Problems};
 use reader::Section;
 
 use crate::gate::GateConfig;
+use crate::tls::{Tls, TlsSettings};
 
 pub const ENGINE: &str = "tract";
 pub const MQTT_HOST: &str = "localhost";
 pub const MQTT_PORT: u16 = 1883;
+/// Where brokers listen for TLS.
+pub const MQTT_TLS_PORT: u16 = 8883;
 pub const BASE_TOPIC: &str = "captiond";
+pub const DISCOVERY_PREFIX: &str = "homeassistant";
 pub const KEEP_ALIVE: Duration = Duration::from_secs(30);
 pub const REPLAY_INTERVAL: Duration = Duration::from_secs(2);
 pub const FOLDER_INTERVAL: Duration = Duration::from_secs(1);
@@ -40,6 +44,11 @@ pub const MQTT_IMAGE_BYTES_LIMIT: usize = 32 << 20;
 pub const V4L2_INTERVAL: Duration = Duration::from_millis(500);
 pub const V4L2_WIDTH: u32 = 640;
 pub const V4L2_HEIGHT: u32 = 480;
+/// Most cameras send a keyframe every second or two, and those alone cost little to decode.
+pub const RTSP_INTERVAL: Duration = Duration::from_secs(2);
+pub const GSTREAMER_INTERVAL: Duration = Duration::from_millis(500);
+/// A stream without video for so long is opened anew.
+pub const STREAM_SILENCE: Duration = Duration::from_secs(10);
 pub const GATE: GateConfig = GateConfig {
     enabled: true,
     pixel_change: 0.01,
@@ -83,6 +92,10 @@ pub struct MqttConfig {
     pub base_topic: String,
     pub qos: Qos,
     pub keep_alive: Duration,
+    /// The prefix under which Home Assistant is told of the cameras; none where it is not.
+    pub discovery: Option<String>,
+    /// None where the connection is not encrypted.
+    pub tls: Option<Tls>,
 }
 
 impl Default for MqttConfig {
@@ -96,6 +109,8 @@ impl Default for MqttConfig {
             base_topic: BASE_TOPIC.to_owned(),
             qos: Qos::AtLeastOnce,
             keep_alive: KEEP_ALIVE,
+            discovery: Some(DISCOVERY_PREFIX.to_owned()),
+            tls: None,
         }
     }
 }
@@ -225,7 +240,9 @@ fn mqtt(section: &mut Section<'_>, folder: &Path) -> Option<MqttConfig> {
     if host.is_empty() {
         section.problem("host", "is empty");
     }
-    let port = section.integer("port", 1..=u64::from(u16::MAX)).map_or(default.port, |port| port as u16);
+    let tls = tls(section, folder);
+    let usual = if tls.is_some() { MQTT_TLS_PORT } else { default.port };
+    let port = section.integer("port", 1..=u64::from(u16::MAX)).map_or(usual, |port| port as u16);
     let protocol = match section.string("protocol").as_deref() {
         None | Some("5") => Protocol::V5,
         Some("3.1.1") => Protocol::V311,
@@ -251,7 +268,53 @@ fn mqtt(section: &mut Section<'_>, folder: &Path) -> Option<MqttConfig> {
     let hour = Duration::from_secs(3600);
     let keep_alive =
         section.duration("keep_alive", Duration::from_secs(5)..=hour).unwrap_or(default.keep_alive);
-    Some(MqttConfig { host, port, protocol, credentials, client_id, base_topic, qos, keep_alive })
+    let discovery = discovery(section);
+    Some(MqttConfig {
+        host,
+        port,
+        protocol,
+        credentials,
+        client_id,
+        base_topic,
+        qos,
+        keep_alive,
+        discovery,
+        tls,
+    })
+}
+
+/// The files are read here: a name that is misspelt would else be a broker that is down.
+fn tls(section: &mut Section<'_>, folder: &Path) -> Option<Tls> {
+    let is_wanted = section.boolean("tls").unwrap_or(false);
+    let mut path = |key: &str| section.string(key).map(|path| folder.join(path));
+    let [ca_file, cert_file, key_file] = ["ca_file", "cert_file", "key_file"].map(&mut path);
+    let alpn = section.strings("alpn").unwrap_or_default();
+    if !is_wanted {
+        if ca_file.is_some() || cert_file.is_some() || key_file.is_some() || !alpn.is_empty() {
+            section.problem("tls", "must be true for ca_file, cert_file, key_file and alpn");
+        }
+        return None;
+    }
+    let identity = match (cert_file, key_file) {
+        (None, None) => None,
+        (Some(cert), Some(key)) => Some((cert, key)),
+        _ => {
+            section.problem("cert_file", "and key_file are needed together");
+            return None;
+        }
+    };
+    let loaded = TlsSettings { ca_file, identity, alpn }.load();
+    loaded.map_err(|e| section.problem("tls", e.to_string())).ok()
+}
+
+fn discovery(section: &mut Section<'_>) -> Option<String> {
+    let is_wanted = section.boolean("discovery").unwrap_or(true);
+    let prefix = section.string("discovery_prefix").unwrap_or_else(|| DISCOVERY_PREFIX.to_owned());
+    if !is_base_topic(&prefix) {
+        let why = "must be topic levels without wildcards, such as \"homeassistant\"";
+        section.problem("discovery_prefix", format!("{why} (got {prefix:?})"));
+    }
+    is_wanted.then_some(prefix)
 }
 
 fn credentials(section: &mut Section<'_>, folder: &Path) -> Option<(String, Secret)> {

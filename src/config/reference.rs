@@ -42,11 +42,22 @@ protocol = "{protocol}"
 #password_file = "/run/credentials/captiond.service/mqtt-password"
 # Default: derived from the machine id and the base topic. Two daemons must not share one.
 #client_id = "captiond-porch"
+# Whether the connection is encrypted; the port is {MQTT_TLS_PORT} then, unless another is given.
+tls = false
+# Certificates that are trusted instead of those of the system, our certificate with its key, all PEM; and the
+# protocols that are offered, which brokers behind port 443 need.
+#ca_file = "/etc/captiond/ca.pem"
+#cert_file = "/etc/captiond/client.pem"
+#key_file = "/run/credentials/captiond.service/mqtt-key"
+#alpn = ["mqtt"]
 # The first levels of every topic.
 base_topic = "{base_topic}"
 # 0 (at most once) or 1 (at least once).
 qos = {qos}
 keep_alive = "{keep_alive}"
+# Whether Home Assistant is told of the cameras (MQTT discovery), and under which prefix.
+discovery = true
+discovery_prefix = "{DISCOVERY_PREFIX}"
 
 "#,
         host = mqtt.host,
@@ -191,6 +202,47 @@ loop = true
     )
 }
 
+/// A camera of the kind `rtsp`, as another table `[[camera]]`; it needs the feature of that name.
+pub fn rtsp() -> String {
+    format!(
+        r#"[[camera]]
+name = "gate"
+
+[camera.source]
+# A network camera: H.264 or Motion JPEG.
+type = "rtsp"
+url = "rtsp://192.168.1.20:554/stream1"
+#username = "viewer"
+# A file that holds the password alone. A username and a password inside the url work as well.
+#password_file = "/run/credentials/captiond.service/gate-password"
+# How the video comes: "tcp" or "udp".
+transport = "tcp"
+# From one frame that is looked at to the next. Where it is no shorter than the distance of the
+# camera's keyframes, keyframes alone are decoded.
+interval = "{interval}"
+"#,
+        interval = format_duration(RTSP_INTERVAL),
+    )
+}
+
+/// A camera of the kind `gstreamer`, as another table `[[camera]]`; it needs the feature of that name.
+pub fn gstreamer() -> String {
+    format!(
+        r#"[[camera]]
+name = "board"
+
+[camera.source]
+# Any pipeline of GStreamer, as `gst-launch-1.0` takes it.
+type = "gstreamer"
+# Without a sink at its end: one for frames in RGB is appended.
+pipeline = "libcamerasrc ! video/x-raw,width=640,height=480,framerate=30/1"
+# From one frame that is looked at to the next.
+interval = "{interval}"
+"#,
+        interval = format_duration(GSTREAMER_INTERVAL),
+    )
+}
+
 /// The text of `docs/config.md`.
 pub fn document() -> String {
     format!(
@@ -204,7 +256,7 @@ This file is generated from the code (`src/config/reference.rs`); a test keeps t
 Both report every problem at once, each with its TOML path, and exit with 78 when there is one:
 
 ```text
-mqtt.prot: unknown key, known are: host, port, protocol, username, password_file, client_id, base_topic, qos, keep_alive
+mqtt.prot: unknown key, known are: host, tls, ca_file, cert_file, key_file, alpn, port, protocol, username, password_file, client_id, base_topic, qos, keep_alive, discovery, discovery_prefix
 camera[0].source.interval: must be 10ms to 1day (got 1ms)
 ```
 
@@ -217,7 +269,15 @@ Every key with its default, except the cameras, which have no default:
 
 ```toml
 {}```
+
+These two kinds of source need a build with the feature of their name, which the packages are:
+
+```toml
+{}
+{}```
 "#,
-        text()
+        text(),
+        rtsp(),
+        gstreamer()
     )
 }

@@ -3,6 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+#[cfg(feature = "gstreamer")]
+use super::GSTREAMER_INTERVAL;
+#[cfg(feature = "rtsp")]
+use super::RTSP_INTERVAL;
+#[cfg(any(feature = "rtsp", feature = "gstreamer"))]
+use super::STREAM_SILENCE;
 use super::reader::Section;
 use super::{
     FOLDER_INTERVAL, HTTP_INTERVAL, MQTT_IMAGE_BYTES_LIMIT, MQTT_IMAGE_BYTES_MAX, PIPE_INTERVAL,
@@ -11,11 +17,15 @@ use super::{
 use crate::photo;
 use crate::source::SourceConfig;
 use crate::source::folder::FolderConfig;
+#[cfg(feature = "gstreamer")]
+use crate::source::gstreamer::{GstreamerConfig, Launch};
 use crate::source::http::HttpConfig;
 use crate::source::mqtt_image::MqttImageConfig;
 use crate::source::pipe::{PipeConfig, PipeFormat};
 use crate::source::pixels::PixelFormat;
 use crate::source::replay::{Photo, ReplayConfig};
+#[cfg(feature = "rtsp")]
+use crate::source::rtsp::{Address, RtspConfig, Transport};
 use crate::source::v4l2::V4l2Config;
 use crate::source::v4l2::controls::{Setting, Value, normalized};
 
@@ -27,6 +37,17 @@ pub(super) fn source(section: &mut Section<'_>, folder: &Path) -> Option<SourceC
         "http" => http(section, folder).map(SourceConfig::Http),
         "pipe" => pipe(section).map(SourceConfig::Pipe),
         "mqtt" => mqtt(section).map(SourceConfig::Mqtt),
+        #[cfg(feature = "rtsp")]
+        "rtsp" => rtsp(section, folder).map(SourceConfig::Rtsp),
+        #[cfg(feature = "gstreamer")]
+        "gstreamer" => gstreamer(section).map(SourceConfig::Gstreamer),
+        // Those that are built stand above.
+        kind if ["rtsp", "gstreamer"].contains(&kind) => {
+            let why = format!("{kind:?} needs a build with the feature {kind} (the packages have it)");
+            section.problem("type", why);
+            section.forgive_unknown_keys();
+            None
+        }
         other => {
             section.problem("type", format!("must be one of {} (got {other:?})", KINDS.join(", ")));
             section.forgive_unknown_keys();
@@ -35,7 +56,7 @@ pub(super) fn source(section: &mut Section<'_>, folder: &Path) -> Option<SourceC
     }
 }
 
-const KINDS: [&str; 6] = ["v4l2", "http", "pipe", "mqtt", "folder", "replay"];
+const KINDS: [&str; 8] = ["v4l2", "rtsp", "http", "pipe", "gstreamer", "mqtt", "folder", "replay"];
 
 /// From one frame that is looked at to the next.
 fn interval(section: &mut Section<'_>, default: Duration) -> Duration {
@@ -107,11 +128,11 @@ fn http(section: &mut Section<'_>, folder: &Path) -> Option<HttpConfig> {
             return None;
         }
     };
-    let credentials = credentials(section, &mut url, username, password_file);
+    let credentials = url_credentials(section, &mut url, username, password_file);
     Some(HttpConfig { url, credentials, ca_file, interval })
 }
 
-fn credentials(
+fn url_credentials(
     section: &mut Section<'_>,
     url: &mut reqwest::Url,
     username: Option<String>,
@@ -188,6 +209,41 @@ fn watched(section: &mut Section<'_>, folder: &Path) -> Option<FolderConfig> {
         section.problem("path", format!("{} is not a folder", path.display()));
     }
     Some(FolderConfig { path: path?, interval })
+}
+
+#[cfg(feature = "rtsp")]
+fn rtsp(section: &mut Section<'_>, folder: &Path) -> Option<RtspConfig> {
+    let address = section
+        .required_string("url")
+        .and_then(|url| Address::parse(&url).map_err(|why| section.problem("url", why)).ok());
+    let credentials = super::credentials(section, folder);
+    let transport = match section.string("transport").as_deref() {
+        None | Some("tcp") => Transport::Tcp,
+        Some("udp") => Transport::Udp,
+        Some(other) => {
+            section.problem("transport", format!("must be \"tcp\" or \"udp\" (got {other:?})"));
+            Transport::Tcp
+        }
+    };
+    let interval = interval(section, RTSP_INTERVAL);
+    let (address, in_url) = address?;
+    if in_url.is_some() && credentials.is_some() {
+        section.problem("username", "the url has one already");
+    }
+    Some(RtspConfig {
+        address,
+        credentials: credentials.or(in_url),
+        transport,
+        interval,
+        silence: STREAM_SILENCE,
+    })
+}
+
+#[cfg(feature = "gstreamer")]
+fn gstreamer(section: &mut Section<'_>) -> Option<GstreamerConfig> {
+    let launch = section.required_string("pipeline").map(Launch::new);
+    let interval = interval(section, GSTREAMER_INTERVAL);
+    Some(GstreamerConfig { launch: launch?, interval, silence: STREAM_SILENCE })
 }
 
 fn replay(section: &mut Section<'_>, folder: &Path) -> Option<ReplayConfig> {

@@ -1,4 +1,6 @@
 use super::*;
+#[cfg(any(feature = "rtsp", feature = "gstreamer"))]
+use crate::source::SourceConfig;
 use crate::source::replay::Photo;
 
 fn parse(text: &str) -> Result<Config, Problems> {
@@ -67,7 +69,7 @@ fn reports_every_problem_with_its_path() {
         "camera[1].source.device: is missing",
         "camera[1].source.width: must be an integer (got string)",
         "camera[1].gate.similarity: must be -1.0 to 1.0 (got 2.0)",
-        "camera[2].source.type: must be one of v4l2, http, pipe, mqtt, folder, replay (got \"smoke\")",
+        "camera[2].source.type: must be one of v4l2, rtsp, http, pipe, gstreamer, mqtt, folder, replay (got \"smoke\")",
         "colour: unknown key, known are: bundle, engine, device, threads, mqtt, camera",
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
@@ -209,12 +211,53 @@ fn the_reference_holds_every_default_and_parses_with_every_key() {
     assert_eq!(format!("{:?}", config.cameras[0]), format!("{default:?}"));
 
     // The keys behind a bare `#` exist too; only their values need a machine that has them.
-    let full: String = text
-        .lines()
-        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
-        .fold(String::new(), |all, line| all + line + "\n");
-    let found = Config::parse(&full, dir.path()).unwrap_err().to_string();
+    let found = Config::parse(&uncommented(&text), dir.path()).unwrap_err().to_string();
     assert!(!found.contains("unknown key"), "{found}");
+}
+
+/// The text with the keys that stand behind a bare `#`.
+fn uncommented(text: &str) -> String {
+    let bare = |line: &str| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).map(str::to_owned);
+    text.lines().fold(String::new(), |all, line| all + &bare(line).unwrap_or(line.to_owned()) + "\n")
+}
+
+#[test]
+#[cfg(feature = "rtsp")]
+fn the_reference_of_rtsp_holds_every_default_and_parses_with_every_key() {
+    let text = reference::rtsp();
+    let SourceConfig::Rtsp(full) = &parse(&text).unwrap().cameras[0].source else { panic!("not rtsp") };
+    let least = CAMERA.replace(
+        "type = \"replay\", path = \"demo\"",
+        "type = \"rtsp\", url = \"rtsp://192.168.1.20:554/stream1\"",
+    );
+    let SourceConfig::Rtsp(least) = &parse(&least).unwrap().cameras[0].source else { panic!("not rtsp") };
+    assert_eq!((full, full.interval, full.silence), (least, RTSP_INTERVAL, STREAM_SILENCE));
+    let found = problems(&uncommented(&text));
+    assert!(
+        matches!(&found[..], [one] if one.starts_with("camera[0].source.password_file: read ")),
+        "{found:?}"
+    );
+}
+
+#[test]
+#[cfg(feature = "gstreamer")]
+fn the_reference_of_gstreamer_holds_every_default() {
+    let SourceConfig::Gstreamer(full) = &parse(&reference::gstreamer()).unwrap().cameras[0].source else {
+        panic!("not gstreamer")
+    };
+    assert_eq!((full.interval, full.silence), (GSTREAMER_INTERVAL, STREAM_SILENCE));
+}
+
+#[test]
+#[cfg(not(all(feature = "rtsp", feature = "gstreamer")))]
+fn a_source_that_this_build_lacks_is_one_clear_problem() {
+    for (kind, built) in [("rtsp", cfg!(feature = "rtsp")), ("gstreamer", cfg!(feature = "gstreamer"))] {
+        let text = CAMERA.replace("type = \"replay\"", &format!("type = \"{kind}\""));
+        let why = format!("\"{kind}\" needs a build with the feature {kind} (the packages have it)");
+        if !built {
+            assert_eq!(problems(&text), [format!("camera[0].source.type: {why}")]);
+        }
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use rumqttc::{mqttbytes, v5};
 
 use crate::config::{MqttConfig, Protocol, Qos};
+use crate::tls::Tls;
 
 /// Room for every packet but pictures. The library's default of 10 KiB makes it drop the connection when a larger
 /// message comes in.
@@ -33,6 +34,11 @@ impl Outgoing {
     /// A JSON message that nobody keeps.
     pub fn json(topic: String, payload: Vec<u8>) -> Outgoing {
         Outgoing { topic, payload, retain: false, expiry: None, correlation: None, is_json: true }
+    }
+
+    /// Takes what is retained on a topic away.
+    pub fn nothing(topic: String) -> Outgoing {
+        Outgoing { retain: true, ..Outgoing::json(topic, Vec::new()) }
     }
 
     /// A retained word.
@@ -118,12 +124,18 @@ pub fn client(
     let (inner, inner_loop) = match config.protocol {
         Protocol::V5 => {
             let mut options = options_v5(config, client_id, will);
+            if let Some(tls) = encrypted(config) {
+                options.set_transport(tls);
+            }
             options.set_max_packet_size(Some(u32::try_from(packet_bytes_max).unwrap_or(u32::MAX)));
             let (client, eventloop) = v5::AsyncClient::new(options, REQUESTS_MAX);
             (Inner::V5(client), InnerLoop::V5(Box::new(eventloop)))
         }
         Protocol::V311 => {
             let mut options = options_v311(config, client_id, will);
+            if let Some(tls) = encrypted(config) {
+                options.set_transport(tls);
+            }
             options.set_max_packet_size(packet_bytes_max, packet_bytes_max);
             let (client, mut eventloop) = rumqttc::AsyncClient::new(options, REQUESTS_MAX);
             let mut network = rumqttc::NetworkOptions::new();
@@ -134,6 +146,11 @@ pub fn client(
     };
     let eventloop = EventLoop { inner: inner_loop, client_id: client_id.to_owned() };
     (Client { inner, qos: config.qos }, eventloop)
+}
+
+fn encrypted(config: &MqttConfig) -> Option<rumqttc::Transport> {
+    let Tls(client) = config.tls.clone()?;
+    Some(rumqttc::Transport::tls_with_config(rumqttc::TlsConfiguration::Rustls(client)))
 }
 
 fn options_v5(config: &MqttConfig, client_id: &str, will: Option<Will>) -> v5::MqttOptions {
@@ -209,6 +226,13 @@ impl Client {
         match &self.inner {
             Inner::V5(client) => client.subscribe(filter, qos_v5(self.qos)).await.map_err(lost),
             Inner::V311(client) => client.subscribe(filter, qos_v311(self.qos)).await.map_err(lost),
+        }
+    }
+
+    pub async fn unsubscribe(&self, filter: String) -> Result<(), LinkError> {
+        match &self.inner {
+            Inner::V5(client) => client.unsubscribe(filter).await.map_err(lost),
+            Inner::V311(client) => client.unsubscribe(filter).await.map_err(lost),
         }
     }
 

@@ -6,9 +6,10 @@ use std::time::{Instant, SystemTime};
 
 use tokio::sync::watch;
 
-use super::client::{Client, Event, EventLoop, Incoming, LinkError};
+use super::client::{Client, Event, EventLoop, Incoming, LinkError, Outgoing};
 use super::payload::{self, ErrorPayload, parse_ask};
-use super::{BACKOFF_FIRST, BACKOFF_LONGEST, Shared};
+use super::topic::DiscoveryTopics;
+use super::{BACKOFF_FIRST, BACKOFF_LONGEST, ONLINE, Shared};
 use crate::backoff::Backoff;
 use crate::health::Count;
 use crate::inbox::Inbox;
@@ -27,19 +28,28 @@ impl Listener {
     /// Polls until the publisher has disconnected, or the task is dropped.
     pub async fn run(mut self, inbox: Arc<Inbox>, mailboxes: Vec<Arc<Mailbox>>) {
         let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_LONGEST);
-        let mut n_connections = 0;
+        let mut n_greetings = 0;
         loop {
             match self.eventloop.poll().await {
                 Ok(Event::Connected) => {
                     tracing::info!("broker up");
                     backoff.reset();
-                    n_connections += 1;
-                    self.set_connection(n_connections);
+                    n_greetings += 1;
+                    self.set_connection(n_greetings);
                 }
-                Ok(Event::Message(message)) => match self.shared.picture_of(&message.topic) {
-                    Some(camera) => self.receive(camera, message, &mailboxes[camera]),
-                    None => self.hear(message, &inbox),
-                },
+                Ok(Event::Message(message)) => {
+                    if self.is_birth(&message) {
+                        tracing::info!("Home Assistant has started");
+                        n_greetings += 1;
+                        self.set_connection(n_greetings);
+                    } else if let Some(camera) = self.shared.picture_of(&message.topic) {
+                        self.receive(camera, message, &mailboxes[camera]);
+                    } else if self.shared.is_stale(&message.topic) {
+                        self.sweep(message);
+                    } else {
+                        self.hear(message, &inbox);
+                    }
+                }
                 Ok(Event::Disconnected) => return,
                 Ok(Event::Subscribed | Event::Other) => {}
                 Err(e) => {
@@ -52,6 +62,25 @@ impl Listener {
                     tokio::time::sleep(wait).await;
                 }
             }
+        }
+    }
+
+    /// Home Assistant has started anew, and may have missed what is not retained or came before.
+    fn is_birth(&self, message: &Incoming) -> bool {
+        let is_status = |discovery: &DiscoveryTopics| discovery.status() == message.topic;
+        self.shared.discovery.as_ref().is_some_and(is_status)
+            && !message.retained
+            && message.payload == ONLINE.as_bytes()
+    }
+
+    /// Takes the description of a device away that is no more.
+    fn sweep(&self, message: Incoming) {
+        if message.payload.is_empty() {
+            return;
+        }
+        tracing::info!(topic = message.topic, "device that is not configured any more taken away");
+        if let Err(e) = self.client.try_publish(Outgoing::nothing(message.topic)) {
+            tracing::warn!(error = %e, "former device not taken away");
         }
     }
 

@@ -27,7 +27,7 @@ use client::{Outgoing, Will};
 pub use listener::Listener;
 use payload::{CaptionPayload, Producer};
 pub use publisher::Publisher;
-use topic::Topics;
+use topic::{DiscoveryTopics, Topics};
 
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_LONGEST: Duration = Duration::from_secs(30);
@@ -42,9 +42,11 @@ struct Shared {
     /// One a camera.
     producers: Vec<Producer>,
     health: Arc<Health>,
+    /// How Home Assistant learns of the cameras, where it shall.
+    discovery: Option<DiscoveryTopics>,
 }
 
-/// Counts connections: 0 while there is none, else the number of the current one.
+/// Counts greetings: 0 while there is no connection, else another number whenever everything is to be said anew.
 type Connection = watch::Receiver<u64>;
 
 /// Prepares both tasks; nothing is connected until they run.
@@ -59,7 +61,8 @@ pub fn tasks(
     let client_id = config.client_id.clone().unwrap_or_else(|| derived_client_id(&config.base_topic));
     let (client, eventloop) = client::client(config, &client_id, Some(will), packet_bytes_max(cameras));
     let (connection_tx, connection) = watch::channel(0);
-    let shared = Arc::new(Shared { topics, cameras: cameras.to_vec(), producers, health });
+    let discovery = config.discovery.as_deref().map(|prefix| DiscoveryTopics::new(prefix, &client_id));
+    let shared = Arc::new(Shared { topics, cameras: cameras.to_vec(), producers, health, discovery });
     let listener = Listener {
         eventloop,
         client: client.clone(),
@@ -73,7 +76,8 @@ pub fn tasks(
         prompt: camera.prompt.clone(),
     });
     let settings = settings.collect();
-    (listener, Publisher { client, shared, connection, settings, captions, started: Instant::now() })
+    let started = Instant::now();
+    (listener, Publisher { client, shared, connection, settings, captions, started, sweeping: None })
 }
 
 /// Room for the largest picture that a camera takes, beside its topic and properties.
@@ -92,6 +96,24 @@ fn derived_client_id(base_topic: &str) -> String {
 }
 
 impl Shared {
+    /// What Home Assistant is told: topics and payloads.
+    fn descriptions(&self) -> Vec<(String, Vec<u8>)> {
+        let Some(discovery) = &self.discovery else { return Vec::new() };
+        let bridge = payload::discovery::bridge(discovery, &self.topics);
+        let camera = |camera| payload::discovery::camera(discovery, &self.topics, camera);
+        let all = std::iter::once(bridge).chain(self.cameras.iter().map(camera));
+        all.map(|(topic, value)| (topic, payload::json(&value))).collect()
+    }
+
+    /// Whether this describes a device of ours that is not in the configuration any more.
+    fn is_stale(&self, topic: &str) -> bool {
+        let Some(discovery) = &self.discovery else { return false };
+        let current = |id: String| discovery.config(&id) == topic;
+        let is_current = current(discovery.bridge_id())
+            || self.cameras.iter().any(|camera| current(discovery.camera_id(&camera.name)));
+        discovery.is_ours(topic) && !is_current
+    }
+
     /// The camera whose pictures come on this topic.
     fn picture_of(&self, topic: &str) -> Option<usize> {
         self.cameras.iter().position(|camera| camera.pictures().is_some_and(|(at, _)| at == topic))

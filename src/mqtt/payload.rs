@@ -1,6 +1,7 @@
 //! Every JSON shape of the program. The examples are those of `docs/mqtt.md`; tests keep them true.
 
 mod ask;
+pub mod discovery;
 mod set;
 
 use std::time::{Duration, SystemTime};

@@ -14,6 +14,8 @@ use crate::health::{self, Count};
 use crate::message::{Captioned, Publication, Settings};
 
 const STATS_INTERVAL: Duration = Duration::from_secs(60);
+/// How long after a connection former descriptions are listened for.
+const SWEEP: Duration = Duration::from_secs(10);
 /// `systemctl status` may lag by so much.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -26,6 +28,8 @@ pub struct Publisher {
     /// The latest caption of each camera and when it was made.
     pub(super) captions: Vec<Option<(Instant, Captioned)>>,
     pub(super) started: Instant,
+    /// Since when former descriptions are listened for.
+    pub(super) sweeping: Option<Instant>,
 }
 
 impl Publisher {
@@ -51,7 +55,7 @@ impl Publisher {
                 _ = stats.tick() => self.publish_stats().await,
                 _ = status.tick() => {
                     health::notify(&[NotifyState::Status(&self.shared.health.status_line())]);
-                    Ok(())
+                    self.end_sweep().await
                 }
             };
             if let Err(e) = done {
@@ -60,6 +64,18 @@ impl Publisher {
             }
         }
         self.is_connected() && self.say_goodbye().await.is_ok()
+    }
+
+    /// Other devices' descriptions are of no interest once the broker has sent what it kept.
+    async fn end_sweep(&mut self) -> Result<(), LinkError> {
+        let is_over = self.sweeping.is_some_and(|since| since.elapsed() >= SWEEP);
+        match &self.shared.discovery {
+            Some(discovery) if is_over && self.is_connected() => {
+                self.sweeping = None;
+                self.client.unsubscribe(discovery.config_filter()).await
+            }
+            _ => Ok(()),
+        }
     }
 
     fn is_connected(&self) -> bool {
@@ -101,6 +117,15 @@ impl Publisher {
         for (made_at, captioned) in self.captions.iter().flatten() {
             let Some(message) = self.shared.caption(captioned, made_at.elapsed()) else { continue };
             self.client.publish(message).await?;
+        }
+        if let Some(discovery) = &self.shared.discovery {
+            self.client.subscribe(discovery.status()).await?;
+            // What was described before comes back, and what is not ours any more is taken away.
+            self.client.subscribe(discovery.config_filter()).await?;
+            self.sweeping = Some(Instant::now());
+            for (topic, payload) in self.shared.descriptions() {
+                self.client.publish(Outgoing { retain: true, ..Outgoing::json(topic, payload) }).await?;
+            }
         }
         // Last, so that whoever sees `online` finds the rest in place.
         self.client.publish(Outgoing::state(topics.bridge_state(), ONLINE)).await

@@ -72,6 +72,11 @@ impl Topics {
         self.of(camera, "prompt")
     }
 
+    /// Where wishes for another value of a setting go.
+    pub fn set(state: &str) -> String {
+        format!("{state}/set")
+    }
+
     /// The wishes for other settings of every camera.
     pub fn set_filter(&self) -> String {
         self.of("+", "+/set")
@@ -119,9 +124,76 @@ impl Topics {
 /// Longest response topic that is answered to, in bytes.
 pub const RESPONSE_TOPIC_MAX: usize = 512;
 
+/// The topics by which Home Assistant learns of this daemon.
+#[derive(Clone, Debug)]
+pub struct DiscoveryTopics {
+    prefix: String,
+    node: String,
+}
+
+impl DiscoveryTopics {
+    /// `client_id` tells this daemon from others at the same broker.
+    pub fn new(prefix: &str, client_id: &str) -> DiscoveryTopics {
+        let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+        let own = client_id.strip_prefix("captiond-").unwrap_or(client_id);
+        let node = own.chars().map(allowed).collect::<String>();
+        DiscoveryTopics { prefix: prefix.to_owned(), node: format!("captiond_{node}") }
+    }
+
+    /// The daemon's own id.
+    pub fn bridge_id(&self) -> String {
+        // No camera may be called so.
+        format!("{}_bridge", self.node)
+    }
+
+    pub fn camera_id(&self, camera: &str) -> String {
+        format!("{}_{camera}", self.node)
+    }
+
+    /// Where the device of this id is described, retained.
+    pub fn config(&self, id: &str) -> String {
+        format!("{}/device/{id}/config", self.prefix)
+    }
+
+    /// The descriptions of every device.
+    pub fn config_filter(&self) -> String {
+        self.config("+")
+    }
+
+    /// Whether this describes a device of this daemon, of now or of former times.
+    pub fn is_ours(&self, topic: &str) -> bool {
+        let id = topic.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix("/device/"));
+        let id = id.and_then(|rest| rest.strip_suffix("/config"));
+        id.and_then(|id| id.strip_prefix(&self.node))
+            .is_some_and(|rest| rest.starts_with('_') && !rest.contains('/'))
+    }
+
+    /// Where Home Assistant says that it has started.
+    pub fn status(&self) -> String {
+        format!("{}/status", self.prefix)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn knows_its_own_descriptions_from_those_of_others() {
+        let topics = DiscoveryTopics::new("homeassistant", "captiond-a1b2c3");
+        assert!(topics.is_ours(&topics.config(&topics.camera_id("porch"))));
+        assert!(topics.is_ours("homeassistant/device/captiond_a1b2c3_gone/config"));
+        for other in [
+            "homeassistant/device/captiond_a1b2c34_porch/config",
+            "homeassistant/device/captiond_a1b2c3/config",
+            "homeassistant/sensor/captiond_a1b2c3_porch/config",
+            "other/device/captiond_a1b2c3_porch/config",
+            "homeassistant/device/captiond_a1b2c3_a/b/config",
+        ] {
+            assert!(!topics.is_ours(other), "{other}");
+        }
+        assert_eq!(DiscoveryTopics::new("h", "my client#1").bridge_id(), "captiond_my_client_1_bridge");
+    }
 
     #[test]
     fn finds_the_camera_of_a_question_and_of_nothing_else() {

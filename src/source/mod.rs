@@ -8,12 +8,16 @@ mod capturer;
 pub mod folder;
 mod frozen;
 pub mod geometry;
+#[cfg(feature = "gstreamer")]
+pub mod gstreamer;
 pub mod http;
 mod jpeg_stream;
 pub mod mqtt_image;
 pub mod pipe;
 pub mod pixels;
 pub mod replay;
+#[cfg(feature = "rtsp")]
+pub mod rtsp;
 pub mod v4l2;
 
 use std::fmt;
@@ -44,6 +48,10 @@ pub enum SourceConfig {
     Http(http::HttpConfig),
     Pipe(pipe::PipeConfig),
     Mqtt(mqtt_image::MqttImageConfig),
+    #[cfg(feature = "rtsp")]
+    Rtsp(rtsp::RtspConfig),
+    #[cfg(feature = "gstreamer")]
+    Gstreamer(gstreamer::GstreamerConfig),
 }
 
 impl SourceConfig {
@@ -56,6 +64,10 @@ impl SourceConfig {
             SourceConfig::Http(config) => config.interval,
             SourceConfig::Pipe(config) => config.interval,
             SourceConfig::Mqtt(_) => Duration::ZERO,
+            #[cfg(feature = "rtsp")]
+            SourceConfig::Rtsp(config) => config.interval,
+            #[cfg(feature = "gstreamer")]
+            SourceConfig::Gstreamer(config) => config.interval,
         }
     }
 
@@ -67,6 +79,31 @@ impl SourceConfig {
             SourceConfig::V4l2(_) | SourceConfig::Http(_) | SourceConfig::Pipe(_) => {
                 Some(SILENCE.max(3 * self.interval()))
             }
+            #[cfg(feature = "rtsp")]
+            SourceConfig::Rtsp(_) => Some(SILENCE.max(3 * self.interval())),
+            #[cfg(feature = "gstreamer")]
+            SourceConfig::Gstreamer(_) => Some(SILENCE.max(3 * self.interval())),
+        }
+    }
+
+    /// The same, which is no less patient with its stream than the camera is to be with its pictures.
+    pub fn with_patience(self, silence: Option<Duration>) -> SourceConfig {
+        let patience = silence.unwrap_or(Duration::MAX);
+        match self {
+            #[cfg(feature = "rtsp")]
+            SourceConfig::Rtsp(config) => {
+                SourceConfig::Rtsp(rtsp::RtspConfig { silence: config.silence.max(patience), ..config })
+            }
+            #[cfg(feature = "gstreamer")]
+            SourceConfig::Gstreamer(config) => {
+                let silence = config.silence.max(patience);
+                SourceConfig::Gstreamer(gstreamer::GstreamerConfig { silence, ..config })
+            }
+            other => {
+                // Without those two nobody asks.
+                let _ = patience;
+                other
+            }
         }
     }
 
@@ -76,6 +113,10 @@ impl SourceConfig {
         match self {
             SourceConfig::V4l2(_) | SourceConfig::Http(_) | SourceConfig::Pipe(_) => true,
             SourceConfig::Replay(_) | SourceConfig::Folder(_) | SourceConfig::Mqtt(_) => false,
+            #[cfg(feature = "rtsp")]
+            SourceConfig::Rtsp(_) => true,
+            #[cfg(feature = "gstreamer")]
+            SourceConfig::Gstreamer(_) => true,
         }
     }
 }
@@ -90,6 +131,10 @@ impl fmt::Display for SourceConfig {
             SourceConfig::Http(config) => config.fmt(f),
             SourceConfig::Pipe(config) => config.fmt(f),
             SourceConfig::Mqtt(config) => config.fmt(f),
+            #[cfg(feature = "rtsp")]
+            SourceConfig::Rtsp(config) => config.fmt(f),
+            #[cfg(feature = "gstreamer")]
+            SourceConfig::Gstreamer(config) => config.fmt(f),
         }
     }
 }
@@ -162,5 +207,9 @@ pub fn open(config: &SourceConfig, mailbox: &Arc<Mailbox>) -> Result<Box<dyn Sou
         SourceConfig::Http(config) => Box::new(http::Http::open(config)?),
         SourceConfig::Pipe(config) => Box::new(pipe::Pipe::open(config)?),
         SourceConfig::Mqtt(config) => Box::new(mqtt_image::MqttImages::open(config, mailbox)),
+        #[cfg(feature = "rtsp")]
+        SourceConfig::Rtsp(config) => Box::new(rtsp::Camera::open(config)?),
+        #[cfg(feature = "gstreamer")]
+        SourceConfig::Gstreamer(config) => Box::new(gstreamer::Pipeline::open(config)?),
     })
 }

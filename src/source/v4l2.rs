@@ -36,7 +36,7 @@ use self::negotiate::{Wish, choose, slowest};
 use self::pace::Pace;
 use self::stream::{Next, Stream};
 use super::pixels::{Layout, PixelFormat};
-use super::{Capture, Image, Source, SourceError};
+use super::{Capture, Image, NEXT_MAX, Source, SourceError};
 use crate::logging::contained;
 use crate::shutdown::Shutdown;
 
@@ -234,7 +234,12 @@ impl Source for Camera {
     fn next(&mut self, shutdown: &Shutdown) -> Result<Capture, SourceError> {
         let mut heard = Instant::now();
         let broken = |why: String| Ok(Capture::Broken { what: "buffer".to_owned(), why });
+        // Beyond the camera's own silence, which says more.
+        let until = heard + NEXT_MAX - Duration::from_secs(2);
         while !shutdown.is_requested() {
+            if heard >= until {
+                return Ok(Capture::Nothing);
+            }
             let next = self.stream.next(SLICE).map_err(|e| failed("read", &self.config.device, e))?;
             let (captured_at, taken) = (SystemTime::now(), Instant::now());
             let is_due = self.pace.is_due(taken);

@@ -41,6 +41,9 @@ pub struct Client {
     backlog: RefCell<Vec<Message>>,
 }
 
+/// Pictures are larger than what the library lets through by default.
+const PACKET_BYTES_MAX: usize = 1 << 20;
+
 impl Client {
     /// Connects and subscribes, and returns when the broker has confirmed it.
     pub fn connect(port: u16, protocol: Protocol, name: &str, filter: &str) -> Client {
@@ -48,7 +51,8 @@ impl Client {
         let (subscribed_tx, subscribed) = channel();
         let inner = match protocol {
             Protocol::V5 => {
-                let options = v5::MqttOptions::new(name, "127.0.0.1", port);
+                let mut options = v5::MqttOptions::new(name, "127.0.0.1", port);
+                options.set_max_packet_size(Some(PACKET_BYTES_MAX as u32));
                 let (client, mut connection) = v5::Client::new(options, 16);
                 client.subscribe(filter, v5::mqttbytes::QoS::AtLeastOnce).unwrap();
                 thread::spawn(move || {
@@ -71,7 +75,8 @@ impl Client {
                 Inner::V5(client)
             }
             Protocol::V311 => {
-                let options = rumqttc::MqttOptions::new(name, "127.0.0.1", port);
+                let mut options = rumqttc::MqttOptions::new(name, "127.0.0.1", port);
+                options.set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX);
                 let (client, mut connection) = rumqttc::Client::new(options, 16);
                 client.subscribe(filter, mqttbytes::QoS::AtLeastOnce).unwrap();
                 thread::spawn(move || {

@@ -184,7 +184,7 @@ fn launch(executable: &Path, dir: &Path, port: u16, tls: bool) -> Option<(Child,
 }
 
 /// `ca.pem`, and `server.pem` with key and certificate for 127.0.0.1.
-fn certificates(dir: &Path) -> bool {
+pub fn certificates(dir: &Path) -> bool {
     let script = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=ca -keyout ca.key -out ca.pem \
                   -addext basicConstraints=critical,CA:TRUE && \
                   openssl req -newkey rsa:2048 -nodes -subj /CN=camera -keyout server.key -out server.csr && \

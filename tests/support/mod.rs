@@ -2,6 +2,8 @@
 
 pub mod client;
 pub mod http;
+#[cfg(feature = "rtsp")]
+pub mod rtsp;
 pub mod server;
 pub mod v4l2;
 

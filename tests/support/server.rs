@@ -21,7 +21,16 @@ pub fn mosquitto() -> Option<Server> {
         return None;
     };
     // Another process may take the port between finding and using it: then try the next one.
-    (0..5).find_map(|_| start(&executable, free_port()))
+    (0..5).find_map(|_| start(&executable, free_port(), ""))
+}
+
+/// Mosquitto with more lines in its configuration; those may have listeners of their own.
+pub fn mosquitto_with(more: &str) -> Option<Server> {
+    let Some(executable) = find_mosquitto() else {
+        skipped("mosquitto is not installed");
+        return None;
+    };
+    (0..5).find_map(|_| start(&executable, free_port(), more))
 }
 
 /// Every broker that is there.
@@ -47,10 +56,14 @@ fn find_mosquitto() -> Option<PathBuf> {
     folders.map(|folder| folder.join("mosquitto")).find(|file| file.is_file())
 }
 
-fn start(executable: &PathBuf, port: u16) -> Option<Server> {
+fn start(executable: &PathBuf, port: u16, more: &str) -> Option<Server> {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("mosquitto.conf");
-    let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n");
+    // Settings of the whole broker must stand before its listeners.
+    let (whole, listeners) = more.split_once("\nlistener").map_or((more, ""), |(whole, rest)| (whole, rest));
+    let listeners = if listeners.is_empty() { String::new() } else { format!("listener{listeners}") };
+    let text =
+        format!("{whole}\npersistence false\nlistener {port} 127.0.0.1\nallow_anonymous true\n{listeners}");
     std::fs::write(&config, text).unwrap();
     let mut child = Command::new(executable)
         .arg("-c")
@@ -81,7 +94,7 @@ impl Server {
         let executable = find_mosquitto().unwrap();
         let mut started = None;
         wait_until("mosquitto is back", || {
-            started = start(&executable, port);
+            started = start(&executable, port, "");
             started.is_some()
         });
         started.unwrap()
@@ -89,7 +102,7 @@ impl Server {
 
     /// Starts Mosquitto on a port that was free before.
     pub fn mosquitto_on(port: u16) -> Server {
-        start(&find_mosquitto().unwrap(), port).expect("the port is still free")
+        start(&find_mosquitto().unwrap(), port, "").expect("the port is still free")
     }
 }
 

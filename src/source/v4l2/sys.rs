@@ -1,5 +1,5 @@
-//! The kernel's side of V4L2: its structures, its requests, mapped buffers. The one file of the
-//! daemon with unsafe code.
+//! The kernel's side of V4L2: its structures, its requests, mapped buffers. Almost all
+//! of the daemon's unsafe code is here.
 //!
 //! The structures are those of `linux/videodev2.h` without their unions: where the kernel has one, the
 //! member that captures need stands here, and words fill up its size. They hold no pointers, so that
