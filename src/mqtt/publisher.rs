@@ -161,6 +161,10 @@ impl Publisher {
     }
 
     async fn publish(&mut self, publication: Publication) -> Result<(), LinkError> {
+        // A new connection is greeted first, or the greeting would say this caption once more.
+        if self.connection.has_changed().unwrap_or(false) {
+            self.greet().await?;
+        }
         let (camera, message) = match publication {
             Publication::Caption(captioned) => {
                 let camera = captioned.frame.camera;
