@@ -17,6 +17,9 @@ device=${DEVICE:-flex}
     --n-layer 2 --batch 256 --steps 1400 --lr 2e-3 --warmup-steps 100
 "$train" --device "$device" encoder --data "$data" --teacher runs/teacher --text runs/text --out runs/encoder \
     --n-views 3 --steps 600 --batch 512 --d-hidden 2048 --dropout-in 0.3 --dropout 0.6
+# Its graph with other weights: the last stage of the backbone is tuned, behind which the head is trained anew.
+[ -f runs/tuned/image_encoder.onnx ] || scripts/encoder.py --data "$data" --text runs/text \
+    --base runs/encoder/image_encoder.onnx --out runs/tuned
 
 decoder() {
     "$train" --device "$device" decoder --preset captiond --data "$data" --text runs/text "$@"
@@ -42,7 +45,7 @@ decoder --out runs/answers --init runs/decoder --sources flickr30k flickr8k --no
 decoder --out runs/memory --init runs/cooled --sources flickr30k flickr8k coco --steps 0
 
 bundle() {
-    "$train" bundle --text runs/text --encoder runs/encoder --decoder runs/answers --memory-from runs/memory "$@"
+    "$train" bundle --text runs/text --encoder runs/tuned --decoder runs/answers --memory-from runs/memory "$@"
 }
 "$train" questions --data "$data" --split dev --n-per-kind 700 --out runs/questions.jsonl
 # Weights and temperatures of the answers are fitted on training photos; the bundle that ships has them.
