@@ -384,8 +384,9 @@ mod tests {
         let mut captions_at = |start: u64, n: u64| {
             (0..n)
                 .filter(|i| {
-                    let (now, brightness) = (t + seconds(start + i), if i % 2 == 0 { 0 } else { 200 });
-                    let scene = if i % 2 == 0 { A } else { B };
+                    let (now, brightness) =
+                        (t + seconds(start + i), if i.is_multiple_of(2) { 0 } else { 200 });
+                    let scene = if i.is_multiple_of(2) { A } else { B };
                     gate.glance(&plain(brightness), now) == Glance::Look && gate.judge(&scene, now).caption
                 })
                 .count()
@@ -414,7 +415,7 @@ mod tests {
         let turned = |angle: f32| [angle.cos(), angle.sin()];
         // The scene swings by 0.2 rad: a distance of 0.02, twice what `similarity` allows.
         let changed = |gate: &mut Gate, from: u64, n: u64| {
-            let swing = |i: u64| turned(if i % 2 == 0 { 0.0 } else { 0.2 });
+            let swing = |i: u64| turned(if i.is_multiple_of(2) { 0.0 } else { 0.2 });
             (from..from + n).filter(|i| gate.judge(&swing(*i), t).changed).count()
         };
         assert!(changed(&mut gate, 0, 10) > 5);

@@ -70,6 +70,11 @@ discovery_prefix = "{DISCOVERY_PREFIX}"
 }
 
 fn cameras() -> String {
+    [camera(), v4l2(), other_kinds()].concat()
+}
+
+/// What every camera has, but its source.
+fn camera() -> String {
     format!(
         r#"# One table per camera, at least one.
 [[camera]]
@@ -96,7 +101,18 @@ mirror = false
 silence = "10s"
 frozen = "{frozen}"
 
-[camera.source]
+"#,
+        min_interval = format_duration(GATE.min_interval),
+        burst = GATE.burst,
+        heartbeat = format_duration(GATE.heartbeat),
+        frozen = format_duration(FROZEN),
+    )
+}
+
+/// The source of that camera, and its gate.
+fn v4l2() -> String {
+    format!(
+        r#"[camera.source]
 # A USB camera or another V4L2 device; `captiond cameras` lists those that are there.
 type = "v4l2"
 # Best a link of /dev/v4l/by-id: /dev/videoN changes when a camera is plugged in again.
@@ -126,7 +142,22 @@ deviations = {deviations:?}
 # The scene is captioned anew after this time even where nothing changed.
 refresh = "{refresh}"
 
-[[camera]]
+"#,
+        deviations = GATE.deviations,
+        v4l2_interval = format_duration(V4L2_INTERVAL),
+        formats = PixelFormat::ALL.map(PixelFormat::name).join(", "),
+        enabled = GATE.enabled,
+        grid = "32x32",
+        pixel_change = GATE.pixel_change,
+        similarity = GATE.similarity,
+        refresh = format_duration(GATE.refresh),
+    )
+}
+
+/// A camera of every other kind.
+fn other_kinds() -> String {
+    format!(
+        r#"[[camera]]
 name = "gate"
 
 [camera.source]
@@ -183,18 +214,6 @@ interval = "{replay_interval}"
 # From the last photo back to the first; without it the camera goes offline after the last one.
 loop = true
 "#,
-        min_interval = format_duration(GATE.min_interval),
-        burst = GATE.burst,
-        heartbeat = format_duration(GATE.heartbeat),
-        frozen = format_duration(FROZEN),
-        deviations = GATE.deviations,
-        v4l2_interval = format_duration(V4L2_INTERVAL),
-        formats = PixelFormat::ALL.map(PixelFormat::name).join(", "),
-        enabled = GATE.enabled,
-        grid = "32x32",
-        pixel_change = GATE.pixel_change,
-        similarity = GATE.similarity,
-        refresh = format_duration(GATE.refresh),
         http_interval = format_duration(HTTP_INTERVAL),
         pipe_interval = format_duration(PIPE_INTERVAL),
         folder_interval = format_duration(FOLDER_INTERVAL),

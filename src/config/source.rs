@@ -143,9 +143,9 @@ fn url_credentials(
             |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
         (decoded(url.username()), Secret::new(decoded(url.password().unwrap_or_default())))
     });
-    // Neither fails for an address with a host.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
+    if url.set_username("").is_err() || url.set_password(None).is_err() {
+        section.problem("url", "cannot hold a username");
+    }
     if username.is_none() && password_file.is_some() {
         section.problem("password_file", "needs a username");
     }

@@ -111,8 +111,7 @@ impl Listener {
             tracing::warn!(topic = message.topic, "retained picture ignored");
             return;
         }
-        let letter =
-            Letter { bytes: message.payload.into(), came: Instant::now(), came_at: SystemTime::now() };
+        let letter = Letter { bytes: message.payload, came: Instant::now(), came_at: SystemTime::now() };
         if mailbox.put(letter) {
             self.shared.health.count(camera, Count::Overwritten);
         }
