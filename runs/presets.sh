@@ -4,14 +4,14 @@
 #
 #   runs/presets.sh ../shared/data [SEED...]
 #
-# The text encoder and the image encoder are those of models/lite. About four minutes a row and seed on two cores.
+# The text encoder and the image encoder are those of models/lite, or of the bundle in the folder LITE. About four minutes a row and seed on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 data=${1:?usage: runs/presets.sh DATA [SEED...]}
 shift
 seeds=${*:-1 2 3}
 train=${CAPTIOND_TRAIN:-target/release/captiond-train}
-lite=models/lite
+lite=${LITE:-models/lite}
 
 [ -x "$train" ] || cargo build --release --bins
 
