@@ -183,9 +183,8 @@ fn start_captures(
     let (inbox, health, shutdown) = (Arc::clone(inbox), Arc::clone(health), shutdown.clone());
     let mailboxes = mailboxes.to_vec();
     let start = move |camera: usize, office| {
-        let CameraConfig { name, source, geometry, silence, frozen, .. } = cameras[camera].clone();
         let mailbox = Arc::clone(&mailboxes[camera]);
-        let capturer = Capturer { camera, name, config: source, geometry, silence, frozen, mailbox, office };
+        let capturer = Capturer::new(camera, &cameras[camera], mailbox, office);
         let (inbox, health, shutdown) = (Arc::clone(&inbox), Arc::clone(&health), shutdown.clone());
         let name = format!("cap-{}", capturer.name);
         spawn(&name, move || capturer.run(&inbox, &health, &shutdown))

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use captiond::config::{Config, Secret};
+use captiond::config::{CameraConfig, Config, Secret};
 use captiond::health::Health;
 use captiond::inbox::Inbox;
 use captiond::shutdown::Shutdown;
 use captiond::source::rtsp::{Address, Camera, RtspConfig, Transport};
-use captiond::source::{Capture, Capturer, Source, SourceConfig, SourceError};
+use captiond::source::{Capture, Capturer, Source, SourceConfig, SourceError, Tenure};
 use image::RgbImage;
 
 use crate::support::rtsp::{RtspServer, photo};
@@ -162,16 +162,10 @@ fn udp_delivers_too_and_both_transports_end_their_session() {
 fn frames_come_back_after_the_server_does() {
     let Some(server) = RtspServer::start() else { return };
     let port = server.port;
-    let capturer = Capturer {
-        camera: 0,
-        name: "yard".to_owned(),
-        config: SourceConfig::Rtsp(config(&server.url("high"))),
-        geometry: Default::default(),
-        silence: None,
-        frozen: None,
-        mailbox: Default::default(),
-        office: std::sync::Arc::<captiond::source::Tenure>::default().appoint(Instant::now()),
-    };
+    let source = SourceConfig::Rtsp(config(&server.url("high")));
+    let camera = CameraConfig { silence: None, frozen: None, ..CameraConfig::new("yard", source) };
+    let office = Arc::<Tenure>::default().appoint(Instant::now());
+    let capturer = Capturer::new(0, &camera, Arc::default(), office);
     let (inbox, health, shutdown) = (Inbox::new(1), Health::new(1, None), Shutdown::new());
     thread::scope(|scope| {
         // A failed assertion must not leave the scope waiting for its thread.

@@ -12,8 +12,8 @@ use captiond::source::{self, Capture, Capturer, Image, Source, SourceConfig, Sou
 use serde_json::json;
 
 use crate::support::client::Client;
-use crate::support::http::{Lighttpd, Scripted, Step, answer, find};
-use crate::support::{self, RunningDaemon, server, skipped, wait_until};
+use crate::support::http::{Lighttpd, Scripted, Step, answer};
+use crate::support::{self, RunningDaemon, find, server, skipped, wait_until};
 
 const CAT: &[u8] = include_bytes!("../assets/demo/cat.jpg");
 const BOATS: &[u8] = include_bytes!("../assets/demo/boats.jpg");
@@ -216,18 +216,8 @@ impl Running {
     fn with(camera: CameraConfig, test: impl FnOnce(&Running)) {
         let running =
             Running { inbox: Inbox::new(1), health: Health::new(1, None), shutdown: Shutdown::new() };
-        let CameraConfig { name, source, geometry, silence, frozen, .. } = camera;
         let office = Arc::<Tenure>::default().appoint(Instant::now());
-        let capturer = Capturer {
-            camera: 0,
-            name,
-            config: source,
-            geometry,
-            silence,
-            frozen,
-            mailbox: Arc::default(),
-            office,
-        };
+        let capturer = Capturer::new(0, &camera, Arc::default(), office);
         std::thread::scope(|scope| {
             scope.spawn(|| capturer.run(&running.inbox, &running.health, &running.shutdown));
             test(&running);

@@ -584,25 +584,29 @@ const PORT_VARIABLE: &str = "CAPTIOND_TEST_V4L2_PORT";
 const DEVICE_VARIABLE: &str = "CAPTIOND_TEST_V4L2_DEVICE";
 const PHOTOS_VARIABLE: &str = "CAPTIOND_TEST_V4L2_PHOTOS";
 
+/// The scenario of a camera that sees one color.
+fn plain(site: &Site, color: [u8; 3]) -> String {
+    let name = format!("{color:?}").replace([' ', ','], "");
+    camera("RGB3", (2, 2)) + &site.frame(&name, &color.repeat(4))
+}
+
+/// A daemon in a process of its own that sees the emulated camera at `device` as `wall`.
+fn daemon(site: &Site, port: u16, device: &std::path::Path) -> std::process::Command {
+    let mut command = site.this_test("v4l2::child_daemon");
+    command.env(PORT_VARIABLE, port.to_string()).env(DEVICE_VARIABLE, device);
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    command
+}
+
 #[test]
 fn the_daemon_says_when_a_camera_goes_and_captions_again_when_it_is_back() {
     let site = Site::new();
-    let scenario = |color: [u8; 3]| {
-        let name = format!("{color:?}").replace([' ', ','], "");
-        camera("RGB3", (2, 2)) + &site.frame(&name, &color.repeat(4))
-    };
+    let scenario = |color| plain(&site, color);
     site.plug(0, scenario([255, 0, 0]));
     let link = site.link("by-id", "usb-Test_Camera-video-index0", 0);
     let server = server::embedded();
     let client = Client::connect(server.port(), Protocol::V5, "viewer", "#");
-    let mut child = site
-        .this_test("v4l2::child_daemon")
-        .env(PORT_VARIABLE, server.port().to_string())
-        .env(DEVICE_VARIABLE, &link)
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = daemon(&site, server.port(), &link).spawn().unwrap();
     let caption = |color: &str| {
         client.wait_for(color, |message| {
             message.topic == "captiond/wall/caption" && message.json()["caption"] == format!("a {color} wall")
@@ -623,24 +627,13 @@ fn the_daemon_says_when_a_camera_goes_and_captions_again_when_it_is_back() {
 #[test]
 fn a_camera_that_hangs_in_its_driver_stops_neither_the_others_nor_the_end() {
     let site = Site::new();
-    let scenario = |color: [u8; 3]| {
-        let name = format!("{color:?}").replace([' ', ','], "");
-        camera("RGB3", (2, 2)) + &site.frame(&name, &color.repeat(4))
-    };
+    let scenario = |color| plain(&site, color);
     site.plug(0, scenario([255, 0, 0]));
     let link = site.link("by-id", "usb-Test_Camera-video-index0", 0);
     let photos = crate::support::color_photos();
     let server = server::embedded();
     let client = Client::connect(server.port(), Protocol::V5, "viewer", "#");
-    let mut child = site
-        .this_test("v4l2::child_daemon")
-        .env(PORT_VARIABLE, server.port().to_string())
-        .env(DEVICE_VARIABLE, &link)
-        .env(PHOTOS_VARIABLE, photos.path())
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = daemon(&site, server.port(), &link).env(PHOTOS_VARIABLE, photos.path()).spawn().unwrap();
     let caption = |camera: &str, color: &str| {
         client.wait_for(color, |message| {
             message.topic == format!("captiond/{camera}/caption")

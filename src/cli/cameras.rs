@@ -7,10 +7,8 @@ use anyhow::Context;
 use serde_json::{Map, Value, json};
 
 use super::{Failure, output};
+use crate::config::NAME_MAX;
 use crate::source::v4l2::scan::{self, Description, Format, Node, Size};
-
-/// The longest name of a camera.
-const NAME_MAX: usize = 32;
 
 /// Lists the capture devices beneath `dev`.
 pub(super) fn cameras(dev: &Path, json: bool) -> Result<(), Failure> {

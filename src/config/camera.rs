@@ -11,8 +11,10 @@ use crate::source::geometry::{Area, Geometry, Polygon, Rotation};
 
 /// A live picture that stays the same bit for bit for so long is frozen.
 pub const FROZEN: Duration = Duration::from_secs(60);
-pub(super) const NAME_MAX: usize = 32;
-pub(super) const PROMPT_CHARS_MAX: usize = 100;
+/// Longest name of a camera.
+pub const NAME_MAX: usize = 32;
+/// Longest prompt, in characters.
+pub const PROMPT_CHARS_MAX: usize = 100;
 pub(super) const MASKS_MAX: usize = 32;
 pub(super) const CORNERS_MAX: usize = 64;
 pub(super) const BURST_MAX: u64 = 100;
@@ -74,7 +76,7 @@ pub(super) fn camera(section: &mut Section<'_>, folder: &Path) -> Option<CameraC
     let source = section.required_section("source", |section| source::source(section, folder));
     let bundle = section.string("bundle").map(|path| folder.join(path));
     let prompt = section.string("prompt").unwrap_or_default();
-    if prompt.chars().count() > PROMPT_CHARS_MAX || prompt.contains(char::is_control) {
+    if !is_prompt(&prompt) {
         section.problem("prompt", format!("must be one line of at most {PROMPT_CHARS_MAX} characters"));
     }
     let geometry = geometry(section);
@@ -151,6 +153,11 @@ fn masks(section: &mut Section<'_>) -> Vec<Polygon> {
         }
     }
     masks
+}
+
+/// One line that is not too long.
+pub fn is_prompt(text: &str) -> bool {
+    text.chars().count() <= PROMPT_CHARS_MAX && !text.contains(char::is_control)
 }
 
 fn is_camera_name(name: &str) -> bool {

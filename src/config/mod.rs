@@ -19,7 +19,7 @@ use std::time::Duration;
 use engine::Device;
 
 pub use bundle_dir::{bundle_dir, log_filter};
-pub use camera::{CameraConfig, FROZEN};
+pub use camera::{CameraConfig, FROZEN, NAME_MAX, PROMPT_CHARS_MAX, is_prompt};
 pub use problem::{Problem, Problems};
 use reader::Section;
 

@@ -5,7 +5,7 @@
 
 use humantime::format_duration;
 
-use super::camera::{CORNERS_MAX, MASKS_MAX, NAME_MAX, PROMPT_CHARS_MAX};
+use super::camera::{CORNERS_MAX, MASKS_MAX};
 use super::*;
 use crate::source::pixels::PixelFormat;
 

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::photo;
 use crate::source::SourceConfig;
+use crate::source::credentials::take_credentials;
 use crate::source::folder::FolderConfig;
 #[cfg(feature = "gstreamer")]
 use crate::source::gstreamer::{GstreamerConfig, Launch};
@@ -138,14 +139,10 @@ fn url_credentials(
     username: Option<String>,
     password_file: Option<PathBuf>,
 ) -> Option<(String, Secret)> {
-    let within = (!url.username().is_empty()).then(|| {
-        let decoded =
-            |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
-        (decoded(url.username()), Secret::new(decoded(url.password().unwrap_or_default())))
-    });
-    if url.set_username("").is_err() || url.set_password(None).is_err() {
+    let within = take_credentials(url).unwrap_or_else(|()| {
         section.problem("url", "cannot hold a username");
-    }
+        None
+    });
     if username.is_none() && password_file.is_some() {
         section.problem("password_file", "needs a username");
     }

@@ -94,7 +94,7 @@ impl Listener {
         if message.retained {
             return tracing::warn!(camera = name, setting, "retained wish for a setting ignored");
         }
-        let Some(camera) = self.shared.cameras.iter().position(|camera| camera.name == name) else {
+        let Some(camera) = self.shared.camera_named(name) else {
             return tracing::warn!(camera = name, setting, "wish for a setting of an unknown camera ignored");
         };
         let changes = payload::parse_set(setting, &message.payload).unwrap_or_else(|why| {
@@ -118,7 +118,7 @@ impl Listener {
     }
 
     fn describe(&self, name: &str, retained: bool, inbox: &Inbox) {
-        match self.shared.cameras.iter().position(|camera| camera.name == name) {
+        match self.shared.camera_named(name) {
             _ if retained => tracing::warn!(camera = name, "retained wish for a caption ignored"),
             None => tracing::warn!(camera = name, "wish for a caption of an unknown camera ignored"),
             Some(camera) => inbox.want_caption(camera),
@@ -154,7 +154,7 @@ impl Listener {
             Ok((question, transaction)) => {
                 reply.transaction = transaction;
                 let text = question.text.clone();
-                match self.shared.cameras.iter().position(|camera| camera.name == name) {
+                match self.shared.camera_named(&name) {
                     None => (text, AskError::UnknownCamera),
                     Some(camera) => {
                         let ask = Ask { camera, question, reply, asked_at: Instant::now() };

@@ -114,6 +114,11 @@ impl Shared {
         discovery.is_ours(topic) && !is_current
     }
 
+    /// The place of a camera in the configuration.
+    fn camera_named(&self, name: &str) -> Option<usize> {
+        self.cameras.iter().position(|camera| camera.name == name)
+    }
+
     /// The camera whose pictures come on this topic.
     fn picture_of(&self, topic: &str) -> Option<usize> {
         self.cameras.iter().position(|camera| camera.pictures().is_some_and(|(at, _)| at == topic))

@@ -14,7 +14,7 @@ use crate::health::Counters;
 use crate::message::{Answered, AskError, Captioned, Latency, Reading, Transaction};
 
 pub use ask::parse_ask;
-pub use set::{INTERVAL_MAX, PROMPT_CHARS_MAX, parse_set};
+pub use set::{INTERVAL_MAX, parse_set};
 
 /// The version of the payloads; it grows when a key changes its meaning or goes.
 pub const VERSION: u32 = 1;

@@ -8,6 +8,7 @@ use super::frozen::FrozenWatch;
 use super::geometry::{Darkroom, Geometry};
 use super::{Capture, Image, SourceConfig, SourceError, open};
 use crate::backoff::Backoff;
+use crate::config::CameraConfig;
 use crate::frame::{Frame, FrameId};
 use crate::health::{Count, Health};
 use crate::inbox::Inbox;
@@ -85,6 +86,12 @@ enum Ended {
 }
 
 impl Capturer {
+    /// The one of the camera at this place in the configuration.
+    pub fn new(camera: usize, config: &CameraConfig, mailbox: Arc<Mailbox>, office: Office) -> Capturer {
+        let CameraConfig { name, source, geometry, silence, frozen, .. } = config.clone();
+        Capturer { camera, name, config: source, geometry, silence, frozen, mailbox, office }
+    }
+
     /// Captures until shutdown or the end of the source; opens it again, ever later, when it fails.
     pub fn run(&self, inbox: &Inbox, health: &Health, shutdown: &Shutdown) {
         // What is said further down names the camera, too.

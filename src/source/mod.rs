@@ -5,6 +5,7 @@
 //! on after a failure) is in `capturer`.
 
 mod capturer;
+pub(crate) mod credentials;
 pub mod folder;
 mod frozen;
 pub mod geometry;
@@ -74,16 +75,7 @@ impl SourceConfig {
     /// After so long without a picture the camera counts as lost, unless its configuration says otherwise; none where
     /// pictures come when somebody has one.
     pub fn silence(&self) -> Option<Duration> {
-        match self {
-            SourceConfig::Replay(_) | SourceConfig::Folder(_) | SourceConfig::Mqtt(_) => None,
-            SourceConfig::V4l2(_) | SourceConfig::Http(_) | SourceConfig::Pipe(_) => {
-                Some(SILENCE.max(3 * self.interval()))
-            }
-            #[cfg(feature = "rtsp")]
-            SourceConfig::Rtsp(_) => Some(SILENCE.max(3 * self.interval())),
-            #[cfg(feature = "gstreamer")]
-            SourceConfig::Gstreamer(_) => Some(SILENCE.max(3 * self.interval())),
-        }
+        self.is_live().then(|| SILENCE.max(3 * self.interval()))
     }
 
     /// The same, which is no less patient with its stream than the camera is to be with its pictures.

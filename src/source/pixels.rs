@@ -11,6 +11,8 @@ use std::fmt;
 
 use image::RgbImage;
 
+#[cfg(feature = "rtsp")]
+pub(super) use color::Converter;
 pub use color::{Color, Matrix, Range};
 pub use mjpg::decode_mjpg;
 

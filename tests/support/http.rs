@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::server::free_port;
-use super::{skipped, wait_until};
+use super::{find, skipped, wait_until};
 
 /// What the scripted server does next on a connection, which it closes after the last step.
 #[derive(Clone)]
@@ -194,11 +194,4 @@ pub fn certificates(dir: &Path) -> bool {
     let mut command = Command::new("sh");
     command.args(["-c", script]).current_dir(dir).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
-}
-
-/// An executable of the path or of the folders for daemons.
-pub fn find(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
-    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
 }

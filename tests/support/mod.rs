@@ -42,6 +42,13 @@ pub fn shipped_bundle() -> Option<PathBuf> {
     dir.join("manifest.toml").is_file().then_some(dir)
 }
 
+/// An executable of the path or of the folders for daemons.
+pub fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
 /// Says why a test did nothing.
 pub fn skipped(why: &str) {
     use io::Write;

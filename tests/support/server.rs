@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use captiond::demo::broker::Broker;
 
-use super::{skipped, wait_until};
+use super::{find, skipped, wait_until};
 
 /// A running broker; it ends when dropped.
 pub enum Server {
@@ -16,7 +16,7 @@ pub enum Server {
 
 /// Mosquitto if it is installed, else none and a word about it.
 pub fn mosquitto() -> Option<Server> {
-    let Some(executable) = find_mosquitto() else {
+    let Some(executable) = find("mosquitto") else {
         skipped("mosquitto is not installed");
         return None;
     };
@@ -26,7 +26,7 @@ pub fn mosquitto() -> Option<Server> {
 
 /// Mosquitto with more lines in its configuration; those may have listeners of their own.
 pub fn mosquitto_with(more: &str) -> Option<Server> {
-    let Some(executable) = find_mosquitto() else {
+    let Some(executable) = find("mosquitto") else {
         skipped("mosquitto is not installed");
         return None;
     };
@@ -48,12 +48,6 @@ pub fn embedded() -> Server {
 
 pub fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
-
-fn find_mosquitto() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
-    folders.map(|folder| folder.join("mosquitto")).find(|file| file.is_file())
 }
 
 fn start(executable: &PathBuf, port: u16, more: &str) -> Option<Server> {
@@ -91,7 +85,7 @@ impl Server {
     pub fn restart(self) -> Server {
         let port = self.port();
         drop(self);
-        let executable = find_mosquitto().unwrap();
+        let executable = find("mosquitto").unwrap();
         let mut started = None;
         wait_until("mosquitto is back", || {
             started = start(&executable, port, "");
@@ -102,7 +96,7 @@ impl Server {
 
     /// Starts Mosquitto on a port that was free before.
     pub fn mosquitto_on(port: u16) -> Server {
-        start(&find_mosquitto().unwrap(), port, "").expect("the port is still free")
+        start(&find("mosquitto").unwrap(), port, "").expect("the port is still free")
     }
 }
 

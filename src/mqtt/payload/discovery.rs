@@ -5,8 +5,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{INTERVAL_MAX, PROMPT_CHARS_MAX, SHORT_CHARS_MAX};
-use crate::config::CameraConfig;
+use super::{INTERVAL_MAX, SHORT_CHARS_MAX};
+use crate::config::{CameraConfig, PROMPT_CHARS_MAX};
 use crate::mqtt::topic::{DiscoveryTopics, Topics};
 
 const URL: &str = env!("CARGO_PKG_REPOSITORY");

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
+use crate::config::{PROMPT_CHARS_MAX, is_prompt};
 use crate::message::Changes;
 
 /// Longest payload of a wish, in bytes.
 const SET_BYTES_MAX: usize = 1 << 10;
-/// Longest prompt, in characters.
-pub const PROMPT_CHARS_MAX: usize = 100;
 /// Longest time between two captions.
 pub const INTERVAL_MAX: Duration = Duration::from_secs(86_400);
 
@@ -34,7 +33,7 @@ pub fn parse_set(setting: &str, payload: &[u8]) -> Result<Changes, String> {
                 .map(|interval| Changes { min_interval: Some(interval), ..changes })
                 .ok_or_else(|| format!("0 to {} seconds are understood", INTERVAL_MAX.as_secs()))
         }
-        "prompt" if text.chars().count() > PROMPT_CHARS_MAX || text.contains(char::is_control) => {
+        "prompt" if !is_prompt(text) => {
             Err(format!("one line of at most {PROMPT_CHARS_MAX} characters is understood"))
         }
         "prompt" => Ok(Changes { prompt: Some(text.to_owned()), ..changes }),

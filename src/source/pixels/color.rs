@@ -85,7 +85,7 @@ const POINT: u32 = 16;
 const HALF: i32 = 1 << (POINT - 1);
 
 /// A [`Color`] as the integers that every pixel is multiplied with.
-pub(super) struct Converter {
+pub(in crate::source) struct Converter {
     y_gain: i32,
     y_black: i32,
     red_v: i32,
@@ -95,7 +95,7 @@ pub(super) struct Converter {
 }
 
 impl Converter {
-    pub(super) fn new(color: Color) -> Converter {
+    pub(in crate::source) fn new(color: Color) -> Converter {
         let (kr, kb) = color.matrix.weights();
         let kg = 1.0 - kr - kb;
         let (y_scale, chroma_scale, y_black) = match color.range {
@@ -114,7 +114,7 @@ impl Converter {
         }
     }
 
-    pub(super) fn rgb(&self, y: u8, u: u8, v: u8) -> [u8; 3] {
+    pub(in crate::source) fn rgb(&self, y: u8, u: u8, v: u8) -> [u8; 3] {
         let y = self.y_gain * (i32::from(y) - self.y_black) + HALF;
         let (u, v) = (i32::from(u) - 128, i32::from(v) - 128);
         [y + self.red_v * v, y - self.green_u * u - self.green_v * v, y + self.blue_u * u]

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::config::Secret;
+use crate::source::credentials::take_credentials;
 
 /// Parts of a path or a query with such a key hold a secret: many cameras want the password there.
 const SECRET_KEYS: [&str; 4] = ["pass", "pwd", "token", "auth"];
@@ -30,12 +30,7 @@ impl Address {
         if url.host_str().is_none_or(str::is_empty) {
             return Err("has no host".to_owned());
         }
-        let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-        let password = Secret::new(decoded(url.password().unwrap_or_default()));
-        let credentials = (!url.username().is_empty()).then(|| (decoded(url.username()), password));
-        let no_host = |()| "has no host".to_owned();
-        url.set_username("").map_err(no_host)?;
-        url.set_password(None).map_err(no_host)?;
+        let credentials = take_credentials(&mut url).map_err(|()| "has no host".to_owned())?;
         let shown = masked(url.as_str());
         Ok((Address { url, shown }, credentials))
     }

@@ -8,8 +8,9 @@ use image::RgbImage;
 use openh264::decoder::{DecodeOptions, Flush};
 use openh264::formats::YUVSource;
 
-use super::color::{Colors, Matrix, Planes, to_rgb};
+use super::color::{Planes, to_rgb};
 use crate::photo::SIDE_MAX;
+use crate::source::pixels::{Color, Matrix, Range};
 
 /// OpenH264 keeps no more pictures than this for their order.
 const PENDING_MAX: usize = 16;
@@ -17,7 +18,7 @@ const PENDING_MAX: usize = 16;
 /// A decoder for the frames since a keyframe. `T` goes with a frame from the coded one to the picture.
 pub(super) struct Decoder<T> {
     inner: openh264::decoder::Decoder,
-    colors: Colors,
+    color: Color,
     /// Of the frames that went in and did not come out yet.
     pending: VecDeque<T>,
     /// No other frame may go in.
@@ -40,8 +41,8 @@ impl<T> Decoder<T> {
         if let Some(kind) = parsed.as_ref().and_then(unsupported) {
             return Err(format!("H.264 {kind}; 8 bits, 4:2:0 and progressive is what can be decoded"));
         }
-        let colors = colors(parsed.as_ref(), size);
-        Ok(Decoder { inner: fresh()?, colors, pending: VecDeque::new(), is_spent: false })
+        let color = color(parsed.as_ref(), size);
+        Ok(Decoder { inner: fresh()?, color, pending: VecDeque::new(), is_spent: false })
     }
 
     /// Decodes one coded frame in the byte stream format (H.264, annex B). What comes out may be an
@@ -79,7 +80,7 @@ impl<T> Decoder<T> {
         let options = DecodeOptions::new().flush_after_decode(flush);
         let decoded = self.inner.decode_with_options(coded, options).map_err(|e| e.to_string())?;
         let Some(yuv) = decoded else { return Ok(None) };
-        Ok(self.pending.pop_front().map(|tag| Picture { yuv, colors: self.colors, tag }))
+        Ok(self.pending.pop_front().map(|tag| Picture { yuv, color: self.color, tag }))
     }
 }
 
@@ -90,7 +91,7 @@ fn fresh() -> Result<openh264::decoder::Decoder, String> {
 /// A decoded picture, still in the decoder.
 pub(super) struct Picture<'a, T> {
     yuv: openh264::decoder::DecodedYUV<'a>,
-    colors: Colors,
+    color: Color,
     pub tag: T,
 }
 
@@ -99,7 +100,7 @@ impl<T> Picture<'_, T> {
         let (width, height) = self.yuv.dimensions();
         let (luma_stride, chroma_stride, _) = self.yuv.strides();
         let chroma = [self.yuv.u(), self.yuv.v()];
-        to_rgb(Planes { width, height, luma: self.yuv.y(), luma_stride, chroma, chroma_stride }, self.colors)
+        to_rgb(Planes { width, height, luma: self.yuv.y(), luma_stride, chroma, chroma_stride }, self.color)
     }
 }
 
@@ -121,16 +122,17 @@ fn unsupported(sps: &SeqParameterSet) -> Option<String> {
 }
 
 /// What the stream states, else what is usual for its size.
-fn colors(sps: Option<&SeqParameterSet>, (width, height): (u32, u32)) -> Colors {
+fn color(sps: Option<&SeqParameterSet>, (width, height): (u32, u32)) -> Color {
     let signal = sps.and_then(|sps| sps.vui_parameters.as_ref()?.video_signal_type.as_ref());
     let stated = signal.and_then(|signal| signal.colour_description.as_ref());
     // ITU-T H.273, table 4.
-    let matrix = match stated.map(|colors| colors.matrix_coefficients) {
+    let matrix = match stated.map(|stated| stated.matrix_coefficients) {
         Some(1) => Matrix::Bt709,
         Some(4..=6) => Matrix::Bt601,
         Some(9 | 10) => Matrix::Bt2020,
         _ if width >= 1280 || height >= 720 => Matrix::Bt709,
         _ => Matrix::Bt601,
     };
-    Colors { matrix, full_range: signal.is_some_and(|signal| signal.video_full_range_flag) }
+    let is_full = signal.is_some_and(|signal| signal.video_full_range_flag);
+    Color { matrix, range: if is_full { Range::Full } else { Range::Limited } }
 }
