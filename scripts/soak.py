@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Runs the daemon on eight cameras of mixed kinds for a while, kills and revives each of them at random, and reports.
+"""Runs the daemon on cameras of every kind for a while, kills and revives each of them at random, and reports.
 
     scripts/soak.py --photos DIR [--minutes 20] [--captiond target/release/captiond] [--out FOLDER]
 
 Servers, programs, broker and daemon are real processes on loopback. It fails (exit code 1) when a camera does not come
 back, when threads or files leak, or when resident memory grows after the warm-up by more than a megabyte an hour, unless
-that may be noise. Needs mosquitto and mosquitto_sub; ffmpeg for one camera, which is left out without it.
+that may be noise. Needs mosquitto and mosquitto_sub; ffmpeg for one camera, GStreamer's RTSP server and a captiond with
+the feature `rtsp` for another, the emulator of the tests (crates/v4l2-shim) for a third: what is missing is left out.
 """
 import argparse
 import http.server
@@ -41,7 +42,7 @@ class Photos:
             sys.exit(f"{folder}: at least two JPEGs are needed")
 
     def now(self, salt):
-        return self.paths[(int(time.monotonic() / 2) * 7 + salt * 131) % len(self.paths)]
+        return self.paths[(int(time.monotonic() / 2) + salt * 131) % len(self.paths)]
 
 
 class Camera:
@@ -53,6 +54,7 @@ class Camera:
 
     def start(self): ...
     def kill(self): ...
+    def end(self): ...
 
 
 class HttpCamera(Camera):
@@ -206,6 +208,92 @@ class MqttCamera(Camera):
         self.publish("-m", "garbage")
 
 
+class V4l2Camera(Camera):
+    """An emulated USB camera. Killed: unplugged, silent, hanging in its driver, or failing; revived under a new number."""
+
+    def __init__(self, name, photos, dev, rng):
+        self.dev, self.photos, self.rng, self.number, self.trouble = dev, photos, rng, 0, ""
+        self.lock = threading.Lock()
+        self.link = dev / "v4l/by-id/usb-Soak_Camera-video-index0"
+        self.link.parent.mkdir(parents=True)
+        super().__init__(name, f'type = "v4l2"\ndevice = "{self.link}"\nwidth = 640\nheight = 480\ninterval = "500ms"')
+        threading.Thread(target=self.feed, daemon=True).start()
+
+    def node(self):
+        return self.dev / f"video{self.number}"
+
+    def plug(self):
+        scenario = ("card Soak Camera\ndriver uvcvideo\nbus usb-1\nformat MJPG\nsize 640 480 30\nperiod_ms 100\n"
+                    f"serial {self.number}\nframe {self.photos.now(6)}\n{self.trouble}\n")
+        new = self.dev / "new"
+        new.write_text(scenario)
+        new.rename(self.node())
+
+    def feed(self):
+        while True:
+            with self.lock:
+                if self.node().exists():
+                    self.plug()
+            time.sleep(1)
+
+    def start(self):
+        with self.lock:
+            self.node().unlink(missing_ok=True)
+            self.number += 1
+            self.trouble = ""
+            self.plug()
+            new = self.dev / "new-link"
+            new.symlink_to(f"../../video{self.number}")
+            new.rename(self.link)
+
+    def kill(self):
+        with self.lock:
+            self.trouble = self.rng.choice(["", "silent", "fail DQBUF 5", "hang"])
+            if self.trouble:
+                self.plug()
+            else:
+                self.node().unlink(missing_ok=True)
+
+
+class RtspCamera(Camera):
+    """H.264 of a real RTSP server. Killed: by a signal, or stopped."""
+
+    def __init__(self, name, photos, folder, rng):
+        self.port, self.folder, self.rng, self.process = free_port(), folder, rng, None
+        folder.mkdir()
+        for n, path in enumerate(photos.paths[:60]):
+            (folder / f"{n:03}.jpg").symlink_to(path.resolve())
+        self.still = photos.paths[0]
+        super().__init__(name, f'type = "rtsp"\nurl = "rtsp://127.0.0.1:{self.port}/slides"\ninterval = "500ms"')
+
+    @staticmethod
+    def is_possible(captiond, folder):
+        config = folder / "rtsp.toml"
+        config.write_text('[[camera]]\nname = "a"\n[camera.source]\ntype = "rtsp"\nurl = "rtsp://127.0.0.1/a"\n')
+        check = subprocess.run([captiond, "check", "--config", config], capture_output=True, text=True, check=False)
+        if check.returncode:
+            return "captiond was built without the feature rtsp"
+        script = "import gi; gi.require_version('GstRtspServer', '1.0')"
+        if subprocess.run(["/usr/bin/python3", "-c", script], capture_output=True, check=False).returncode:
+            return "gir1.2-gst-rtsp-server-1.0 is not installed"
+        return ""
+
+    def start(self):
+        self.end()
+        server = [ROOT / "tests/support/rtsp_server.py", self.still, str(self.port), self.folder]
+        self.process = subprocess.Popen(
+            ["/usr/bin/python3", *map(str, server)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL)
+
+    def kill(self):
+        self.process.send_signal(self.rng.choice([signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM]))
+
+    def end(self):
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
 class Watcher:
     """What a subscriber sees."""
 
@@ -253,6 +341,8 @@ def main():
     args.add_argument("--photos", required=True)
     args.add_argument("--minutes", type=float, default=20)
     args.add_argument("--captiond", default=str(ROOT / "target/release/captiond"))
+    args.add_argument("--shim", default=str(ROOT / "target/release/deps/libv4l2_shim.so"),
+                      help="the emulator of a USB camera, which building the tests builds")
     args.add_argument("--extra", action="append", default=[], help="NAME=FILE: another camera's source, never killed")
     args.add_argument("--seed", type=int, default=1)
     args.add_argument("--out", default="", help="write the samples as JSON lines and the report into this folder")
@@ -277,6 +367,17 @@ def run(args, rng, photos, folder):
         cameras.append(PipeCamera("pipe", photos, rng))
     else:
         print("skipped: ffmpeg is not installed, so there is no camera behind a program")
+    environment = dict(os.environ)
+    shim = pathlib.Path(args.shim).resolve()
+    if shim.is_file():
+        cameras.append(V4l2Camera("usb", photos, folder / "dev", rng))
+        environment |= {"LD_PRELOAD": str(shim), "V4L2_SHIM_ROOT": str(folder / "dev")}
+    else:
+        print(f"skipped: {shim} is not built, so there is no USB camera")
+    if why := RtspCamera.is_possible(args.captiond, folder):
+        print(f"skipped: {why}, so there is no RTSP camera")
+    else:
+        cameras.append(RtspCamera("rtsp", photos, folder / "slides", rng))
     steady = [Camera("replay", f'type = "replay"\npath = "{pathlib.Path(args.photos).resolve()}"\ninterval = "2s"')]
     for extra in args.extra:
         name, _, file = extra.partition("=")
@@ -288,7 +389,7 @@ def run(args, rng, photos, folder):
     (folder / "captiond.toml").write_text("\n".join(config))
     watcher = Watcher(port)
     log = open(folder / "captiond.log", "w")
-    daemon = subprocess.Popen([args.captiond, "run", "--config", str(folder / "captiond.toml")], stderr=log)
+    daemon = subprocess.Popen([args.captiond, "run", "--config", str(folder / "captiond.toml")], stderr=log, env=environment)
     samples = []
     try:
         samples = drive(args, rng, cameras, watcher, daemon, folder / "captiond.log")
@@ -299,6 +400,8 @@ def run(args, rng, photos, folder):
         for process in (daemon, watcher.process, broker):
             process.kill()
             process.wait()
+        for camera in cameras:
+            camera.end()
     return report(args, cameras, steady, watcher, samples, back, stopped, folder)
 
 
@@ -314,7 +417,7 @@ def drive(args, rng, cameras, watcher, daemon, log):
             if now >= dead[camera]:
                 camera.start()
                 del dead[camera]
-        if quiet < now < length - quiet and rng.random() < min(0.2, 40 * len(cameras) / length):
+        if quiet < now < length - quiet and rng.random() < min(0.4, 40 * len(cameras) / length):
             camera = rng.choice([c for c in cameras if c not in dead] or cameras)
             if camera not in dead:
                 camera.kill()

@@ -135,6 +135,7 @@ fn what_cannot_be_decoded_is_one_error_with_a_way_out() {
     for (mount, wanted) in [
         ("h265", "its video is H265, which this source cannot decode: set the camera to H.264"),
         ("422", "H.264 in 4:2:2; 8 bits, 4:2:0 and progressive is what can be decoded"),
+        ("10bit", "H.264 of 10 bits; 8 bits, 4:2:0 and progressive is what can be decoded"),
         ("interlaced", "H.264 that is interlaced; 8 bits"),
         ("sound", "no video stream, it offers audio"),
     ] {

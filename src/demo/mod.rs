@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use crate::config::{CameraConfig, Config, ENGINE, GATE, MqttConfig};
 use crate::daemon::{self, Eyes};
 use crate::gate::GateConfig;
-use crate::mqtt::client::{self, Event};
+use crate::mqtt::client::{self, Event, Session};
 use crate::mqtt::payload::CaptionPayload;
 use crate::mqtt::topic::Topics;
 use crate::shutdown::Shutdown;
@@ -103,7 +103,7 @@ async fn show(
     ready: oneshot::Sender<()>,
 ) -> anyhow::Result<()> {
     let topics = Topics::new(&mqtt.base_topic);
-    let (client, mut eventloop) = client::client(mqtt, "captiond-viewer", None, client::PACKET_BYTES_LEAST);
+    let (client, mut eventloop) = client::client(mqtt, &Session::new("captiond-viewer"));
     client.subscribe(topics.caption(CAMERA)).await?;
     let (mut ready, mut shown) = (Some(ready), 0);
     loop {

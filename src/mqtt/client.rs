@@ -1,20 +1,33 @@
 //! One MQTT client for both versions of the protocol: the only file of the daemon that knows the
 //! types of `rumqttc`. It does not decide what is published or when to reconnect.
+//!
+//! What a lost connection still owed is forgotten: the library would send it again, but in the order of packet numbers
+//! and not of messages, and only to a broker that kept the session. Whoever needs a message to arrive gives it a
+//! [`Ticket`], and publishes it anew when none came back.
 
+mod connect;
+mod ledger;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use rumqttc::{mqttbytes, v5};
+use tokio::sync::Semaphore;
 
-use crate::config::{MqttConfig, Protocol, Qos};
-use crate::tls::Tls;
+pub use connect::{Session, Will, client};
+use ledger::Ledger;
+pub use ledger::Ticket;
+
+use crate::config::Qos;
 
 /// Room for every packet but pictures. The library's default of 10 KiB makes it drop the connection when a larger
 /// message comes in.
 pub const PACKET_BYTES_LEAST: usize = 256 << 10;
-/// Requests that may wait for the connection.
-const REQUESTS_MAX: usize = 64;
-const CONNECT_TIMEOUT_S: u64 = 10;
+/// Messages that may wait for the connection.
+const MESSAGES_MAX: usize = 64;
+/// The same and room for subscriptions and acknowledgements, which are not counted.
+const REQUESTS_MAX: usize = 2 * MESSAGES_MAX;
 
 /// A message to be published.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,12 +41,22 @@ pub struct Outgoing {
     pub correlation: Option<Vec<u8>>,
     /// MQTT 5 alone: whether the content type is JSON or plain text.
     pub is_json: bool,
+    /// Comes back as [`Event::Delivered`] when the broker has the message.
+    pub ticket: Option<Ticket>,
 }
 
 impl Outgoing {
     /// A JSON message that nobody keeps.
     pub fn json(topic: String, payload: Vec<u8>) -> Outgoing {
-        Outgoing { topic, payload, retain: false, expiry: None, correlation: None, is_json: true }
+        Outgoing {
+            topic,
+            payload,
+            retain: false,
+            expiry: None,
+            correlation: None,
+            is_json: true,
+            ticket: None,
+        }
     }
 
     /// Takes what is retained on a topic away.
@@ -57,6 +80,20 @@ pub struct Incoming {
     pub retained: bool,
     pub response_topic: Option<String>,
     pub correlation: Option<Vec<u8>>,
+    /// MQTT 5 alone: the user properties.
+    pub user_properties: Vec<(String, String)>,
+    /// To be acknowledged, in a session that does so by hand.
+    pub receipt: Receipt,
+}
+
+/// Tells the broker which message is dealt with.
+#[derive(Clone, Debug)]
+pub struct Receipt(Inbound);
+
+#[derive(Clone, Debug)]
+enum Inbound {
+    V5(v5::mqttbytes::v5::Publish),
+    V311(mqttbytes::v4::Publish),
 }
 
 /// What happened on the connection.
@@ -66,7 +103,9 @@ pub enum Event {
     Connected,
     /// The broker accepted a subscription.
     Subscribed,
-    Message(Incoming),
+    Message(Box<Incoming>),
+    /// The broker has the message with this ticket; at QoS 0 it was sent.
+    Delivered(Ticket),
     /// The DISCONNECT that was asked for has been sent.
     Disconnected,
     Other,
@@ -82,18 +121,30 @@ pub enum LinkError {
     Lost(String),
 }
 
-/// The last will: what the broker publishes when this client vanishes. Retained.
-#[derive(Clone, Debug)]
-pub struct Will {
-    pub topic: String,
-    pub word: &'static str,
-}
-
 /// Queues requests; a clone of a handle.
 #[derive(Clone)]
 pub struct Client {
     inner: Inner,
     qos: Qos,
+    line: Arc<Line>,
+}
+
+/// What client and event loop share about the messages between them.
+struct Line {
+    /// Locked while a message is handed over, so that the order here is that of the library's queue.
+    ledger: Mutex<Ledger>,
+    /// For messages that are handed over and not sent yet.
+    room: Semaphore,
+}
+
+impl Line {
+    fn new() -> Line {
+        Line { ledger: Mutex::default(), room: Semaphore::new(MESSAGES_MAX) }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Clone)]
@@ -106,6 +157,7 @@ enum Inner {
 pub struct EventLoop {
     inner: InnerLoop,
     client_id: String,
+    line: Arc<Line>,
 }
 
 enum InnerLoop {
@@ -113,112 +165,45 @@ enum InnerLoop {
     V311(Box<rumqttc::EventLoop>),
 }
 
-/// Prepares a client; nothing is connected until the event loop is polled.
-/// `packet_bytes_max` holds in either direction.
-pub fn client(
-    config: &MqttConfig,
-    client_id: &str,
-    will: Option<Will>,
-    packet_bytes_max: usize,
-) -> (Client, EventLoop) {
-    let (inner, inner_loop) = match config.protocol {
-        Protocol::V5 => {
-            let mut options = options_v5(config, client_id, will);
-            if let Some(tls) = encrypted(config) {
-                options.set_transport(tls);
-            }
-            options.set_max_packet_size(Some(u32::try_from(packet_bytes_max).unwrap_or(u32::MAX)));
-            let (client, eventloop) = v5::AsyncClient::new(options, REQUESTS_MAX);
-            (Inner::V5(client), InnerLoop::V5(Box::new(eventloop)))
-        }
-        Protocol::V311 => {
-            let mut options = options_v311(config, client_id, will);
-            if let Some(tls) = encrypted(config) {
-                options.set_transport(tls);
-            }
-            options.set_max_packet_size(packet_bytes_max, packet_bytes_max);
-            let (client, mut eventloop) = rumqttc::AsyncClient::new(options, REQUESTS_MAX);
-            let mut network = rumqttc::NetworkOptions::new();
-            network.set_connection_timeout(CONNECT_TIMEOUT_S);
-            eventloop.set_network_options(network);
-            (Inner::V311(client), InnerLoop::V311(Box::new(eventloop)))
-        }
-    };
-    let eventloop = EventLoop { inner: inner_loop, client_id: client_id.to_owned() };
-    (Client { inner, qos: config.qos }, eventloop)
-}
-
-fn encrypted(config: &MqttConfig) -> Option<rumqttc::Transport> {
-    let Tls(client) = config.tls.clone()?;
-    Some(rumqttc::Transport::tls_with_config(rumqttc::TlsConfiguration::Rustls(client)))
-}
-
-fn options_v5(config: &MqttConfig, client_id: &str, will: Option<Will>) -> v5::MqttOptions {
-    let mut options = v5::MqttOptions::new(client_id, &config.host, config.port);
-    options.set_keep_alive(config.keep_alive);
-    options.set_clean_start(true);
-    options.set_connection_timeout(CONNECT_TIMEOUT_S);
-    if let Some(Will { topic, word }) = will {
-        let qos = v5::mqttbytes::QoS::AtLeastOnce;
-        options.set_last_will(v5::mqttbytes::v5::LastWill::new(topic, word, qos, true, None));
-    }
-    if let Some((username, password)) = &config.credentials {
-        options.set_credentials(username, password.reveal());
-    }
-    options
-}
-
-fn options_v311(config: &MqttConfig, client_id: &str, will: Option<Will>) -> rumqttc::MqttOptions {
-    let mut options = rumqttc::MqttOptions::new(client_id, &config.host, config.port);
-    options.set_keep_alive(config.keep_alive);
-    options.set_clean_session(true);
-    if let Some(Will { topic, word }) = will {
-        options.set_last_will(rumqttc::LastWill::new(topic, word, mqttbytes::QoS::AtLeastOnce, true));
-    }
-    if let Some((username, password)) = &config.credentials {
-        options.set_credentials(username, password.reveal());
-    }
-    options
-}
-
 impl Client {
     /// Waits for room in the queue; an error means that the event loop is gone.
     pub async fn publish(&self, message: Outgoing) -> Result<(), LinkError> {
-        let Outgoing { topic, retain, .. } = &message;
-        match &self.inner {
-            Inner::V5(client) => {
-                let (topic, retain) = (topic.clone(), *retain);
-                let properties = properties(&message);
-                let sent = client.publish_with_properties(
-                    topic,
-                    qos_v5(self.qos),
-                    retain,
-                    message.payload,
-                    properties,
-                );
-                sent.await.map_err(lost)
-            }
-            Inner::V311(client) => {
-                let sent = client.publish(topic.clone(), qos_v311(self.qos), *retain, message.payload);
-                sent.await.map_err(lost)
-            }
-        }
+        self.line.room.acquire().await.map_err(lost)?.forget();
+        self.hand_over(message)
     }
 
     /// Publishes if there is room in the queue. Never waits.
     pub fn try_publish(&self, message: Outgoing) -> Result<(), LinkError> {
-        let Outgoing { topic, retain, .. } = &message;
-        match &self.inner {
-            Inner::V5(client) => {
-                let (topic, retain) = (topic.clone(), *retain);
-                let properties = properties(&message);
-                client
-                    .try_publish_with_properties(topic, qos_v5(self.qos), retain, message.payload, properties)
-                    .map_err(lost)
-            }
+        self.line.room.try_acquire().map_err(lost)?.forget();
+        self.hand_over(message)
+    }
+
+    /// A message for which there is room.
+    fn hand_over(&self, message: Outgoing) -> Result<(), LinkError> {
+        let (properties, retain, ticket) = (properties(&message), message.retain, message.ticket);
+        let Outgoing { topic, payload, .. } = message;
+        let mut ledger = self.line.ledger();
+        let handed = match &self.inner {
+            Inner::V5(client) => client
+                .try_publish_with_properties(topic, qos_v5(self.qos), retain, payload, properties)
+                .map_err(lost),
             Inner::V311(client) => {
-                client.try_publish(topic.clone(), qos_v311(self.qos), *retain, message.payload).map_err(lost)
+                client.try_publish(topic, qos_v311(self.qos), retain, payload).map_err(lost)
             }
+        };
+        match handed {
+            Ok(()) => ledger.hand(ticket),
+            Err(_) => self.line.room.add_permits(1),
+        }
+        handed
+    }
+
+    /// Acknowledges a message, in a session that does so by hand. Never waits.
+    pub fn acknowledge(&self, receipt: &Receipt) -> Result<(), LinkError> {
+        match (&self.inner, &receipt.0) {
+            (Inner::V5(client), Inbound::V5(publish)) => client.try_ack(publish).map_err(lost),
+            (Inner::V311(client), Inbound::V311(publish)) => client.try_ack(publish).map_err(lost),
+            _ => Ok(()),
         }
     }
 
@@ -253,9 +238,7 @@ fn properties(message: &Outgoing) -> v5::mqttbytes::v5::PublishProperties {
     let content_type = if message.is_json { "application/json" } else { "text/plain" };
     v5::mqttbytes::v5::PublishProperties {
         payload_format_indicator: Some(1),
-        message_expiry_interval: message
-            .expiry
-            .map(|expiry| u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX)),
+        message_expiry_interval: message.expiry.map(connect::seconds),
         correlation_data: message.correlation.clone().map(Bytes::from),
         content_type: Some(content_type.to_owned()),
         ..Default::default()
@@ -280,14 +263,59 @@ impl EventLoop {
     /// The next event. Connects first where there is no connection; after an error the next call
     /// connects again at once, so the caller must wait. Must not be dropped half-way.
     pub async fn poll(&mut self) -> Result<Event, LinkError> {
-        match &mut self.inner {
+        let polled = match &mut self.inner {
             InnerLoop::V5(eventloop) => match eventloop.poll().await {
                 Ok(event) => Ok(event_v5(event)),
                 Err(e) => Err(error_v5(e, &self.client_id)),
             },
             InnerLoop::V311(eventloop) => eventloop.poll().await.map(event_v311).map_err(lost),
+        };
+        match polled {
+            Ok(Moved::Sent(packet_id)) => {
+                self.line.room.add_permits(1);
+                let done = self.line.ledger().send(packet_id);
+                Ok(done.map_or(Event::Other, Event::Delivered))
+            }
+            Ok(Moved::Acknowledged(packet_id)) => {
+                let done = self.line.ledger().acknowledge(packet_id);
+                Ok(done.map_or(Event::Other, Event::Delivered))
+            }
+            Ok(Moved::Event(event)) => Ok(event),
+            Err(e) => {
+                self.forget();
+                Err(e)
+            }
         }
     }
+
+    /// Nothing of the lost connection is sent again, and nothing of it is heard any more.
+    fn forget(&mut self) {
+        // While it is locked nothing is handed over, so both queues lose the same messages.
+        let mut ledger = self.line.ledger();
+        match &mut self.inner {
+            InnerLoop::V5(eventloop) => {
+                eventloop.clean();
+                eventloop.pending.clear();
+                eventloop.state.events.clear();
+                eventloop.state.collision = None;
+            }
+            InnerLoop::V311(eventloop) => {
+                eventloop.clean();
+                eventloop.pending.clear();
+                eventloop.state.events.clear();
+                eventloop.state.collision = None;
+            }
+        }
+        self.line.room.add_permits(ledger.clear());
+    }
+}
+
+/// What the library did.
+enum Moved {
+    /// A message left, with this packet identifier; 0 at QoS 0.
+    Sent(u16),
+    Acknowledged(u16),
+    Event(Event),
 }
 
 fn error_v5(e: v5::ConnectionError, client_id: &str) -> LinkError {
@@ -301,38 +329,52 @@ fn error_v5(e: v5::ConnectionError, client_id: &str) -> LinkError {
     }
 }
 
-fn event_v5(event: v5::Event) -> Event {
-    use v5::mqttbytes::v5::Packet;
-    match event {
+fn event_v5(event: v5::Event) -> Moved {
+    use v5::mqttbytes::v5::{Packet, PubAckReason};
+    Moved::Event(match event {
         v5::Event::Incoming(Packet::ConnAck(_)) => Event::Connected,
         v5::Event::Incoming(Packet::SubAck(_)) => Event::Subscribed,
+        v5::Event::Incoming(Packet::PubAck(ack)) => {
+            if !matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers) {
+                // It will not be taken later either, so it counts as dealt with.
+                tracing::error!(reason = ?ack.reason, "the broker refused a message");
+            }
+            return Moved::Acknowledged(ack.pkid);
+        }
         v5::Event::Incoming(Packet::Publish(publish)) => {
-            let properties = publish.properties.unwrap_or_default();
-            Event::Message(Incoming {
+            let properties = publish.properties.clone().unwrap_or_default();
+            Event::Message(Box::new(Incoming {
                 topic: String::from_utf8_lossy(&publish.topic).into_owned(),
-                payload: publish.payload,
+                payload: publish.payload.clone(),
                 retained: publish.retain,
                 response_topic: properties.response_topic,
                 correlation: properties.correlation_data.map(|data| data.to_vec()),
-            })
+                user_properties: properties.user_properties,
+                receipt: Receipt(Inbound::V5(publish)),
+            }))
         }
+        v5::Event::Outgoing(rumqttc::Outgoing::Publish(packet_id)) => return Moved::Sent(packet_id),
         v5::Event::Outgoing(rumqttc::Outgoing::Disconnect) => Event::Disconnected,
         _ => Event::Other,
-    }
+    })
 }
 
-fn event_v311(event: rumqttc::Event) -> Event {
-    match event {
+fn event_v311(event: rumqttc::Event) -> Moved {
+    Moved::Event(match event {
         rumqttc::Event::Incoming(rumqttc::Packet::ConnAck(_)) => Event::Connected,
         rumqttc::Event::Incoming(rumqttc::Packet::SubAck(_)) => Event::Subscribed,
-        rumqttc::Event::Incoming(rumqttc::Packet::Publish(publish)) => Event::Message(Incoming {
-            topic: publish.topic,
-            payload: publish.payload,
+        rumqttc::Event::Incoming(rumqttc::Packet::PubAck(ack)) => return Moved::Acknowledged(ack.pkid),
+        rumqttc::Event::Incoming(rumqttc::Packet::Publish(publish)) => Event::Message(Box::new(Incoming {
+            topic: publish.topic.clone(),
+            payload: publish.payload.clone(),
             retained: publish.retain,
             response_topic: None,
             correlation: None,
-        }),
+            user_properties: Vec::new(),
+            receipt: Receipt(Inbound::V311(publish)),
+        })),
+        rumqttc::Event::Outgoing(rumqttc::Outgoing::Publish(packet_id)) => return Moved::Sent(packet_id),
         rumqttc::Event::Outgoing(rumqttc::Outgoing::Disconnect) => Event::Disconnected,
         _ => Event::Other,
-    }
+    })
 }

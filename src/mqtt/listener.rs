@@ -38,6 +38,7 @@ impl Listener {
                     self.set_connection(n_greetings);
                 }
                 Ok(Event::Message(message)) => {
+                    let message = *message;
                     if self.is_birth(&message) {
                         tracing::info!("Home Assistant has started");
                         n_greetings += 1;
@@ -51,7 +52,7 @@ impl Listener {
                     }
                 }
                 Ok(Event::Disconnected) => return,
-                Ok(Event::Subscribed | Event::Other) => {}
+                Ok(Event::Subscribed | Event::Delivered(_) | Event::Other) => {}
                 Err(e) => {
                     self.set_connection(0);
                     let wait = match e {

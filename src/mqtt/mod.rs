@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use crate::config::{CameraConfig, MqttConfig};
 use crate::health::Health;
 use crate::message::{Answered, Captioned, Reply, Settings};
-use client::{Outgoing, Will};
+use client::{Outgoing, Session, Will};
 pub use listener::Listener;
 use payload::{CaptionPayload, Producer};
 pub use publisher::Publisher;
@@ -59,7 +59,9 @@ pub fn tasks(
     let topics = Topics::new(&config.base_topic);
     let will = Will { topic: topics.bridge_state(), word: OFFLINE };
     let client_id = config.client_id.clone().unwrap_or_else(|| derived_client_id(&config.base_topic));
-    let (client, eventloop) = client::client(config, &client_id, Some(will), packet_bytes_max(cameras));
+    let session =
+        Session { will: Some(will), packet_bytes_max: packet_bytes_max(cameras), ..Session::new(&client_id) };
+    let (client, eventloop) = client::client(config, &session);
     let (connection_tx, connection) = watch::channel(0);
     let discovery = config.discovery.as_deref().map(|prefix| DiscoveryTopics::new(prefix, &client_id));
     let shared = Arc::new(Shared { topics, cameras: cameras.to_vec(), producers, health, discovery });

@@ -2,9 +2,12 @@
 
 Usage: rtsp_server.py PHOTO [PORT [CLIP]]
 
+CLIP is a Matroska file with H.264, or a folder of photos 000.jpg, 001.jpg and so on, of which each is shown for two seconds.
+
 Prints `port N M` once it listens, at M with a password, and `teardown` whenever a client ends its session; ends when its stdin does.
 """
 
+import os
 import sys
 
 import gi
@@ -52,13 +55,21 @@ MOUNTS = {
     "bars": h264(BARS, "high", B_FRAMES),
     "pyramid": h264(BARS, "high", "bframes=4 b-adapt=false b-pyramid=true ref=4"),
     "422": h264(photo("format=Y42B,colorimetry=bt601"), "high-4:2:2", "bframes=0"),
+    "10bit": h264(photo("format=I420_10LE,colorimetry=bt601"), "high-10", "bframes=0"),
     "interlaced": h264(f"{BARS},interlace-mode=interleaved,field-order=top-field-first", "high", "interlaced=true"),
     "jpeg": f"{photo('format=I420,colorimetry=1:4:0:0')} ! jpegenc quality=90 ! rtpjpegpay name=pay0 pt=26",
     "sound": "audiotestsrc is-live=true ! alawenc ! rtppcmapay name=pay0 pt=8",
 }
 if Gst.ElementFactory.find("x265enc"):
     MOUNTS["h265"] = f"{photo(BT601)} ! x265enc speed-preset=ultrafast ! rtph265pay name=pay0 pt=96"
-if CLIP:
+if os.path.isdir(CLIP):
+    # Slides of many sizes: each is scaled to the one that the stream has.
+    slides = (
+        f"multifilesrc location={CLIP}/%03d.jpg loop=true caps=image/jpeg,framerate=1/2 ! jpegdec ! videoconvert "
+        f"! videoscale ! video/x-raw,{BT601},{SIZE} ! videorate ! video/x-raw,framerate=10/1"
+    )
+    MOUNTS["slides"] = h264(slides, "high", B_FRAMES)
+elif CLIP:
     MOUNTS["clip"] = f"filesrc location={CLIP} ! matroskademux ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1"
 
 
