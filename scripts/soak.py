@@ -348,7 +348,7 @@ def main():
     args.add_argument("--out", default="", help="write the samples as JSON lines and the report into this folder")
     args = args.parse_args()
     rng, photos = random.Random(args.seed), Photos(args.photos)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         sys.exit(0 if run(args, rng, photos, pathlib.Path(folder)) else 1)
 
 

@@ -92,7 +92,8 @@ pub fn run_with(config: &Config, eyes: Eyes, shutdown: &Shutdown, hang: Duration
     let mailboxes: Vec<Arc<Mailbox>> = config.cameras.iter().map(|_| Arc::default()).collect();
     let captures = start_captures(config, &inbox, &mailboxes, &health, shutdown, hang)?;
     let captures = watch_captures(captures, Arc::clone(&health), shutdown)?;
-    let (listener, publisher) = mqtt::tasks(&config.mqtt, &config.cameras, producers, Arc::clone(&health));
+    let (listener, publisher) = mqtt::tasks(&config.mqtt, &config.cameras, producers, Arc::clone(&health))
+        .context("open the queue for messages")?;
     let listener = runtime.spawn(listener.run(Arc::clone(&inbox), mailboxes.clone()));
     let mut publisher = runtime.spawn(publisher.run(publications));
 

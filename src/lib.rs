@@ -17,6 +17,7 @@
 //! | [`pipeline`] | the loop of the inference thread |
 //! | [`message`] | what travels between the threads |
 //! | [`mqtt`] | topics, payloads, the client and its reconnects |
+//! | [`spool`] | the queue on disk for what cannot be delivered |
 //! | [`tls`] | whom to trust, and who we are, toward the broker |
 //! | [`health`] | counters, camera availability, systemd notifications |
 //! | [`demo`] | `captiond demo`: bundled photos and a loopback broker |
@@ -42,4 +43,5 @@ pub mod photo;
 pub mod pipeline;
 pub mod shutdown;
 pub mod source;
+pub mod spool;
 pub mod tls;

@@ -4,6 +4,7 @@
 
 mod broker;
 mod commands;
+mod delivery;
 mod demo;
 mod memory;
 mod mqtt;

@@ -4,8 +4,8 @@
 //! returns holds no value that the daemon would have to check again. All defaults are here. The
 //! text of `docs/config.md` is in `reference`.
 
-mod bundle_dir;
 mod camera;
+mod environment;
 mod problem;
 mod reader;
 pub mod reference;
@@ -18,12 +18,14 @@ use std::time::Duration;
 
 use engine::Device;
 
-pub use bundle_dir::{bundle_dir, log_filter};
 pub use camera::{CameraConfig, FROZEN, NAME_MAX, PROMPT_CHARS_MAX, is_prompt};
+use environment::state_dir;
+pub use environment::{bundle_dir, log_filter};
 pub use problem::{Problem, Problems};
 use reader::Section;
 
 use crate::gate::GateConfig;
+use crate::spool::Limits;
 use crate::tls::{Tls, TlsSettings};
 
 pub const ENGINE: &str = "tract";
@@ -33,6 +35,8 @@ pub const MQTT_PORT: u16 = 1883;
 pub const MQTT_TLS_PORT: u16 = 8883;
 pub const BASE_TOPIC: &str = "captiond";
 pub const DISCOVERY_PREFIX: &str = "homeassistant";
+pub const SESSION_EXPIRY: Duration = Duration::from_secs(300);
+pub const QUEUE: Limits = Limits { bytes_max: 16 << 20, age_max: Duration::from_secs(7 * 86_400) };
 pub const KEEP_ALIVE: Duration = Duration::from_secs(30);
 pub const REPLAY_INTERVAL: Duration = Duration::from_secs(2);
 pub const FOLDER_INTERVAL: Duration = Duration::from_secs(1);
@@ -63,6 +67,8 @@ pub const GATE: GateConfig = GateConfig {
 const CAMERAS_MAX: usize = 64;
 const THREADS_MAX: usize = 64;
 const TOPIC_MAX: usize = 128;
+const QUEUE_BYTES_LEAST: u64 = 64 << 10;
+const QUEUE_BYTES_MOST: u64 = 1 << 30;
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// What the daemon runs with.
@@ -96,6 +102,17 @@ pub struct MqttConfig {
     pub discovery: Option<String>,
     /// None where the connection is not encrypted.
     pub tls: Option<Tls>,
+    /// For how long the broker keeps the session while the daemon is away; none where it starts clean.
+    pub session_expiry: Option<Duration>,
+    /// Where captions and events wait while the broker is away; none where they are dropped.
+    pub queue: Option<QueueConfig>,
+}
+
+/// The queue on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueConfig {
+    pub dir: PathBuf,
+    pub limits: Limits,
 }
 
 impl Default for MqttConfig {
@@ -111,6 +128,8 @@ impl Default for MqttConfig {
             keep_alive: KEEP_ALIVE,
             discovery: Some(DISCOVERY_PREFIX.to_owned()),
             tls: None,
+            session_expiry: Some(SESSION_EXPIRY),
+            queue: None,
         }
     }
 }
@@ -269,6 +288,13 @@ fn mqtt(section: &mut Section<'_>, folder: &Path) -> Option<MqttConfig> {
     let keep_alive =
         section.duration("keep_alive", Duration::from_secs(5)..=hour).unwrap_or(default.keep_alive);
     let discovery = discovery(section);
+    let session_expiry = match section.duration("session_expiry", Duration::ZERO..=7 * 24 * hour) {
+        Some(expiry) => Some(expiry).filter(|expiry| !expiry.is_zero()),
+        // There a session never expires, so it has to be asked for.
+        None if protocol == Protocol::V311 => None,
+        None => default.session_expiry,
+    };
+    let queue = queue(section, folder);
     Some(MqttConfig {
         host,
         port,
@@ -280,7 +306,21 @@ fn mqtt(section: &mut Section<'_>, folder: &Path) -> Option<MqttConfig> {
         keep_alive,
         discovery,
         tls,
+        session_expiry,
+        queue,
     })
+}
+
+/// Without a folder of its own it is in the state directory, if systemd has given one.
+fn queue(section: &mut Section<'_>, folder: &Path) -> Option<QueueConfig> {
+    let named = section.string("queue_dir").map(|path| folder.join(path));
+    let bytes_max = section.integer("queue_bytes_max", QUEUE_BYTES_LEAST..=QUEUE_BYTES_MOST);
+    let day = Duration::from_secs(86_400);
+    let age_max = section.duration("queue_age_max", Duration::from_secs(1)..=365 * day);
+    let limits =
+        Limits { bytes_max: bytes_max.unwrap_or(QUEUE.bytes_max), age_max: age_max.unwrap_or(QUEUE.age_max) };
+    let dir = named.or_else(|| state_dir().map(|dir| dir.join("queue")))?;
+    Some(QueueConfig { dir, limits })
 }
 
 /// The files are read here: a name that is misspelt would else be a broker that is down.

@@ -55,6 +55,14 @@ base_topic = "{base_topic}"
 # 0 (at most once) or 1 (at least once).
 qos = {qos}
 keep_alive = "{keep_alive}"
+# For how long the broker keeps our subscriptions and what comes on them while the daemon is away; "0s" for not at all.
+# MQTT 3.1.1 knows no time: there a session is kept when this is given, and for ever.
+session_expiry = "{session_expiry}"
+# Where captions of new scenes wait while the broker is away, how much of them, and for how long. Default: the folder
+# `queue` in the state directory that systemd gives the daemon; without one they are dropped.
+#queue_dir = "/var/lib/captiond/queue"
+queue_bytes_max = {queue_bytes_max}
+queue_age_max = "{queue_age_max}"
 # Whether Home Assistant is told of the cameras (MQTT discovery), and under which prefix.
 discovery = true
 discovery_prefix = "{DISCOVERY_PREFIX}"
@@ -66,6 +74,9 @@ discovery_prefix = "{DISCOVERY_PREFIX}"
         base_topic = mqtt.base_topic,
         qos = mqtt.qos as u8,
         keep_alive = format_duration(mqtt.keep_alive),
+        session_expiry = format_duration(SESSION_EXPIRY),
+        queue_bytes_max = QUEUE.bytes_max,
+        queue_age_max = format_duration(QUEUE.age_max),
     )
 }
 

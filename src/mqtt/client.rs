@@ -8,6 +8,7 @@
 mod connect;
 mod ledger;
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -135,11 +136,13 @@ struct Line {
     ledger: Mutex<Ledger>,
     /// For messages that are handed over and not sent yet.
     room: Semaphore,
+    /// Whether there is a connection. Written while the ledger is locked.
+    is_open: AtomicBool,
 }
 
 impl Line {
     fn new() -> Line {
-        Line { ledger: Mutex::default(), room: Semaphore::new(MESSAGES_MAX) }
+        Line { ledger: Mutex::default(), room: Semaphore::new(MESSAGES_MAX), is_open: AtomicBool::new(false) }
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -166,7 +169,8 @@ enum InnerLoop {
 }
 
 impl Client {
-    /// Waits for room in the queue; an error means that the event loop is gone.
+    /// Waits for room in the queue; an error means that the event loop is gone. A message that finds no connection is
+    /// forgotten, as are those that a lost connection owed: over the next one it would come before the greeting.
     pub async fn publish(&self, message: Outgoing) -> Result<(), LinkError> {
         self.line.room.acquire().await.map_err(lost)?.forget();
         self.hand_over(message)
@@ -183,6 +187,10 @@ impl Client {
         let (properties, retain, ticket) = (properties(&message), message.retain, message.ticket);
         let Outgoing { topic, payload, .. } = message;
         let mut ledger = self.line.ledger();
+        if !self.line.is_open.load(Relaxed) {
+            self.line.room.add_permits(1);
+            return Ok(());
+        }
         let handed = match &self.inner {
             Inner::V5(client) => client
                 .try_publish_with_properties(topic, qos_v5(self.qos), retain, payload, properties)
@@ -280,7 +288,13 @@ impl EventLoop {
                 let done = self.line.ledger().acknowledge(packet_id);
                 Ok(done.map_or(Event::Other, Event::Delivered))
             }
-            Ok(Moved::Event(event)) => Ok(event),
+            Ok(Moved::Event(event)) => {
+                if matches!(event, Event::Connected) {
+                    let _ledger = self.line.ledger();
+                    self.line.is_open.store(true, Relaxed);
+                }
+                Ok(event)
+            }
             Err(e) => {
                 self.forget();
                 Err(e)
@@ -288,10 +302,15 @@ impl EventLoop {
         }
     }
 
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
     /// Nothing of the lost connection is sent again, and nothing of it is heard any more.
     fn forget(&mut self) {
         // While it is locked nothing is handed over, so both queues lose the same messages.
         let mut ledger = self.line.ledger();
+        self.line.is_open.store(false, Relaxed);
         match &mut self.inner {
             InnerLoop::V5(eventloop) => {
                 eventloop.clean();

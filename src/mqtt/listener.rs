@@ -2,11 +2,11 @@
 //! connection.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use super::client::{Client, Event, EventLoop, Incoming, LinkError, Outgoing};
+use super::client::{Client, Event, EventLoop, Incoming, LinkError, Outgoing, Ticket};
 use super::payload::{self, ErrorPayload, parse_ask};
 use super::topic::DiscoveryTopics;
 use super::{BACKOFF_FIRST, BACKOFF_LONGEST, ONLINE, Shared};
@@ -22,6 +22,35 @@ pub struct Listener {
     pub(super) client: Client,
     pub(super) shared: Arc<Shared>,
     pub(super) connection: watch::Sender<u64>,
+    pub(super) deliveries: mpsc::Sender<Ticket>,
+    pub(super) lives: Lives,
+}
+
+/// How long connections last. MQTT 3.1.1 has no word for a client id that two clients use: each throws the other out,
+/// so what can be seen is that the broker accepts every connection and closes it at once.
+#[derive(Debug, Default)]
+pub(super) struct Lives {
+    connected_at: Option<Instant>,
+    n_short: u32,
+}
+
+impl Lives {
+    /// A connection that is closed earlier was a short one.
+    const SHORT: Duration = Duration::from_secs(5);
+    /// So many short ones in a row are no accident.
+    const SUSPICIOUS: u32 = 3;
+
+    fn begin(&mut self, now: Instant) {
+        self.connected_at = Some(now);
+    }
+
+    /// Whether the connections that have ended so far look like a fight over the client id.
+    fn end(&mut self, now: Instant) -> bool {
+        let Some(connected_at) = self.connected_at.take() else { return false };
+        let is_short = now.saturating_duration_since(connected_at) < Self::SHORT;
+        self.n_short = if is_short { self.n_short + 1 } else { 0 };
+        self.n_short >= Self::SUSPICIOUS
+    }
 }
 
 impl Listener {
@@ -34,6 +63,7 @@ impl Listener {
                 Ok(Event::Connected) => {
                     tracing::info!("broker up");
                     backoff.reset();
+                    self.lives.begin(Instant::now());
                     n_greetings += 1;
                     self.set_connection(n_greetings);
                 }
@@ -52,17 +82,35 @@ impl Listener {
                     }
                 }
                 Ok(Event::Disconnected) => return,
-                Ok(Event::Subscribed | Event::Delivered(_) | Event::Other) => {}
+                Ok(Event::Delivered(ticket)) => self.deliver(ticket),
+                Ok(Event::Subscribed | Event::Other) => {}
                 Err(e) => {
                     self.set_connection(0);
+                    let is_suspicious = self.lives.end(Instant::now());
                     let wait = match e {
                         LinkError::TakenOver(_) => BACKOFF_LONGEST,
+                        LinkError::Lost(_) if is_suspicious => backoff.next_wait().max(Lives::SHORT),
                         LinkError::Lost(_) => backoff.next_wait(),
                     };
                     tracing::warn!(error = %e, retry_ms = wait.as_millis(), "no broker, retrying");
+                    if is_suspicious && !matches!(e, LinkError::TakenOver(_)) {
+                        tracing::warn!(
+                            client_id = self.eventloop.client_id(),
+                            times = self.lives.n_short,
+                            "the broker closes every connection right after it was accepted: another client may use \
+                             the client id, or the broker's access rules forbid a topic"
+                        );
+                    }
                     tokio::time::sleep(wait).await;
                 }
             }
+        }
+    }
+
+    fn deliver(&self, ticket: Ticket) {
+        if self.deliveries.try_send(ticket).is_err() {
+            // It will be sent once more over the next connection.
+            tracing::error!(ticket, "an acknowledgement was lost");
         }
     }
 
@@ -172,5 +220,24 @@ impl Listener {
         if let Err(e) = self.client.try_publish(message) {
             tracing::warn!(camera = name, error = %e, "error answer dropped");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_that_end_at_once_again_and_again_look_like_a_fight_over_the_client_id() {
+        let (mut lives, mut now) = (Lives::default(), Instant::now());
+        let mut live = |length: Duration| {
+            lives.begin(now);
+            now += length;
+            lives.end(now)
+        };
+        let (short, long) = (Duration::from_secs(1), Duration::from_secs(60));
+        assert_eq!([short, short, short].map(&mut live), [false, false, true]);
+        assert_eq!([long, short, short].map(&mut live), [false, false, false]);
+        assert!(!lives.end(now), "an attempt that was not accepted says nothing about the client id");
     }
 }

@@ -5,11 +5,12 @@
 //! - [`Publisher`] turns results into messages, and publishes the whole retained state again on
 //!   every new connection, since the broker may have forgotten it.
 //!
-//! A broker that is down delays nothing: what is retained waits as the latest state, what is not is
-//! dropped and counted.
+//! A broker that is down delays nothing: what is retained waits as the latest state, captions of new scenes wait in
+//! the queue on disk, and the rest is dropped and counted.
 
 pub mod client;
 mod listener;
+mod outbox;
 pub mod payload;
 mod publisher;
 pub mod topic;
@@ -18,13 +19,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use sha2::{Digest, Sha256};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::config::{CameraConfig, MqttConfig};
 use crate::health::Health;
 use crate::message::{Answered, Captioned, Reply, Settings};
+use crate::spool::{Spool, SpoolError};
 use client::{Outgoing, Session, Will};
 pub use listener::Listener;
+use listener::Lives;
+use outbox::Outbox;
 use payload::{CaptionPayload, Producer};
 pub use publisher::Publisher;
 use topic::{DiscoveryTopics, Topics};
@@ -49,13 +53,23 @@ struct Shared {
 /// Counts greetings: 0 while there is no connection, else another number whenever everything is to be said anew.
 type Connection = watch::Receiver<u64>;
 
+/// Acknowledgements that may wait for the publisher. More than a few connections can owe.
+const DELIVERIES_MAX: usize = 4096;
+
 /// Prepares both tasks; nothing is connected until they run.
+///
+/// # Errors
+/// When the queue on disk cannot be used.
 pub fn tasks(
     config: &MqttConfig,
     cameras: &[CameraConfig],
     producers: Vec<Producer>,
     health: Arc<Health>,
-) -> (Listener, Publisher) {
+) -> Result<(Listener, Publisher), SpoolError> {
+    let spool = match &config.queue {
+        Some(queue) => Some(Spool::open(&queue.dir, queue.limits, SystemTime::now())?),
+        None => None,
+    };
     let topics = Topics::new(&config.base_topic);
     let will = Will { topic: topics.bridge_state(), word: OFFLINE };
     let client_id = config.client_id.clone().unwrap_or_else(|| derived_client_id(&config.base_topic));
@@ -65,11 +79,14 @@ pub fn tasks(
     let (connection_tx, connection) = watch::channel(0);
     let discovery = config.discovery.as_deref().map(|prefix| DiscoveryTopics::new(prefix, &client_id));
     let shared = Arc::new(Shared { topics, cameras: cameras.to_vec(), producers, health, discovery });
+    let (deliveries_tx, deliveries) = mpsc::channel(DELIVERIES_MAX);
     let listener = Listener {
         eventloop,
         client: client.clone(),
         shared: Arc::clone(&shared),
         connection: connection_tx,
+        deliveries: deliveries_tx,
+        lives: Lives::default(),
     };
     let captions = vec![None; cameras.len()];
     let settings = cameras.iter().map(|camera| Settings {
@@ -78,8 +95,21 @@ pub fn tasks(
         prompt: camera.prompt.clone(),
     });
     let settings = settings.collect();
-    let started = Instant::now();
-    (listener, Publisher { client, shared, connection, settings, captions, started, sweeping: None })
+    let publisher = Publisher {
+        client,
+        shared,
+        connection,
+        deliveries,
+        outbox: Outbox::new(spool),
+        is_connected: false,
+        greeted: 0,
+        owes_captions: false,
+        settings,
+        captions,
+        started: Instant::now(),
+        sweeping: None,
+    };
+    Ok((listener, publisher))
 }
 
 /// Room for the largest picture that a camera takes, beside its topic and properties.

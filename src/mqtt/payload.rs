@@ -52,6 +52,9 @@ pub struct Producer {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CaptionPayload {
     pub v: u32,
+    /// It was kept while the broker was away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub late: bool,
     pub ts: String,
     pub camera: String,
     pub seq: u64,
@@ -135,6 +138,8 @@ pub struct StatsPayload {
     pub v: u32,
     pub ts: String,
     pub uptime_s: u64,
+    /// Messages that wait on disk for the broker.
+    pub queued: u64,
     pub cameras: Vec<CameraStatsPayload>,
 }
 
@@ -208,6 +213,7 @@ impl CaptionPayload {
         let FrameId { seq, captured_at, file, .. } = captioned.frame.clone();
         CaptionPayload {
             v: VERSION,
+            late: false,
             ts: timestamp(now),
             camera: camera.to_owned(),
             seq,

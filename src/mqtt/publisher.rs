@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use sd_notify::NotifyState;
 use tokio::sync::mpsc;
 
-use super::client::{Client, LinkError, Outgoing};
+use super::client::{Client, LinkError, Outgoing, Ticket};
+use super::outbox::{Kept, Outbox};
 use super::payload::{self, CameraInfoPayload, CameraStatsPayload, InfoPayload, StatsPayload};
 use super::{Connection, OFFLINE, ONLINE, Shared};
 use crate::health::{self, Count};
@@ -16,6 +17,8 @@ use crate::message::{Captioned, Publication, Settings};
 const STATS_INTERVAL: Duration = Duration::from_secs(60);
 /// How long after a connection former descriptions are listened for.
 const SWEEP: Duration = Duration::from_secs(10);
+/// How long the last messages may take to be acknowledged.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// `systemctl status` may lag by so much.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -24,6 +27,14 @@ pub struct Publisher {
     pub(super) client: Client,
     pub(super) shared: Arc<Shared>,
     pub(super) connection: Connection,
+    /// Tickets of what the broker has acknowledged.
+    pub(super) deliveries: mpsc::Receiver<Ticket>,
+    pub(super) outbox: Outbox,
+    pub(super) is_connected: bool,
+    /// The number of the connection that was greeted last.
+    pub(super) greeted: u64,
+    /// The current captions are to be said again, after what is older.
+    pub(super) owes_captions: bool,
     pub(super) settings: Vec<Settings>,
     /// The latest caption of each camera and when it was made.
     pub(super) captions: Vec<Option<(Instant, Captioned)>>,
@@ -47,14 +58,19 @@ impl Publisher {
                     None => break,
                 },
                 changed = self.connection.changed() => match changed {
-                    Ok(()) => self.greet().await,
+                    Ok(()) => self.turn().await,
                     // The listener is gone before its time: nothing can be published any more.
                     Err(_) => return false,
                 },
+                Some(ticket) = self.deliveries.recv() => {
+                    self.outbox.delivered(ticket);
+                    self.catch_up().await
+                }
                 _ = online.changed() => self.publish_availability().await,
                 _ = stats.tick() => self.publish_stats().await,
                 _ = status.tick() => {
                     health::notify(&[NotifyState::Status(&self.shared.health.status_line())]);
+                    tokio::task::block_in_place(|| self.outbox.sync());
                     self.end_sweep().await
                 }
             };
@@ -63,14 +79,64 @@ impl Publisher {
                 return false;
             }
         }
-        self.is_connected() && self.say_goodbye().await.is_ok()
+        let said = self.is_connected && self.say_goodbye().await.is_ok();
+        self.put_away();
+        tokio::task::block_in_place(|| self.outbox.sync());
+        said
+    }
+
+    /// The connection has come or gone.
+    async fn turn(&mut self) -> Result<(), LinkError> {
+        let number = *self.connection.borrow_and_update();
+        // Also when it has come back meanwhile: what was on its way over the last one is not.
+        if self.greeted != number {
+            self.put_away();
+        }
+        self.greeted = number;
+        self.is_connected = number > 0;
+        if self.is_connected { self.greet().await } else { Ok(()) }
+    }
+
+    /// Keeps what the lost connection did not deliver.
+    fn put_away(&mut self) {
+        // Acknowledgements that came before the loss.
+        while let Ok(ticket) = self.deliveries.try_recv() {
+            self.outbox.delivered(ticket);
+        }
+        let n_lost = self.outbox.disconnected(SystemTime::now());
+        self.count_dropped(0, n_lost);
+    }
+
+    /// Sends what waits, as much as may be on its way; when all of it is out, says how things stand now.
+    async fn catch_up(&mut self) -> Result<(), LinkError> {
+        if !self.is_connected {
+            return Ok(());
+        }
+        while let Some(message) = self.outbox.replay() {
+            self.client.publish(message).await?;
+        }
+        if self.owes_captions && !self.outbox.is_behind() {
+            self.publish_captions().await?;
+        }
+        Ok(())
+    }
+
+    /// The current caption of each camera, once more.
+    async fn publish_captions(&mut self) -> Result<(), LinkError> {
+        self.owes_captions = false;
+        for (made_at, captioned) in self.captions.iter().flatten() {
+            let renewed = Captioned { changed: false, ..captioned.clone() };
+            let Some(message) = self.shared.caption(&renewed, made_at.elapsed()) else { continue };
+            self.client.publish(message).await?;
+        }
+        Ok(())
     }
 
     /// Other devices' descriptions are of no interest once the broker has sent what it kept.
     async fn end_sweep(&mut self) -> Result<(), LinkError> {
         let is_over = self.sweeping.is_some_and(|since| since.elapsed() >= SWEEP);
         match &self.shared.discovery {
-            Some(discovery) if is_over && self.is_connected() => {
+            Some(discovery) if is_over && self.is_connected => {
                 self.sweeping = None;
                 self.client.unsubscribe(discovery.config_filter()).await
             }
@@ -78,15 +144,8 @@ impl Publisher {
         }
     }
 
-    fn is_connected(&self) -> bool {
-        *self.connection.borrow() > 0
-    }
-
     /// Everything that a new connection must know.
     async fn greet(&mut self) -> Result<(), LinkError> {
-        if *self.connection.borrow_and_update() == 0 {
-            return Ok(());
-        }
         let topics = &self.shared.topics;
         self.client.subscribe(topics.ask_filter()).await?;
         self.client.subscribe(topics.describe("+")).await?;
@@ -114,10 +173,8 @@ impl Publisher {
         for camera in 0..self.settings.len() {
             self.publish_settings(camera).await?;
         }
-        for (made_at, captioned) in self.captions.iter().flatten() {
-            let Some(message) = self.shared.caption(captioned, made_at.elapsed()) else { continue };
-            self.client.publish(message).await?;
-        }
+        self.owes_captions = true;
+        self.catch_up().await?;
         if let Some(discovery) = &self.shared.discovery {
             self.client.subscribe(discovery.status()).await?;
             // What was described before comes back, and what is not ours any more is taken away.
@@ -128,11 +185,12 @@ impl Publisher {
             }
         }
         // Last, so that whoever sees `online` finds the rest in place.
-        self.client.publish(Outgoing::state(topics.bridge_state(), ONLINE)).await
+        let online = Outgoing::state(self.shared.topics.bridge_state(), ONLINE);
+        self.client.publish(online).await
     }
 
     async fn publish_availability(&self) -> Result<(), LinkError> {
-        if !self.is_connected() {
+        if !self.is_connected {
             return Ok(());
         }
         let online = self.shared.health.cameras_online().borrow().clone();
@@ -144,7 +202,7 @@ impl Publisher {
     }
 
     async fn publish_settings(&self, camera: usize) -> Result<(), LinkError> {
-        if !self.is_connected() {
+        if !self.is_connected {
             return Ok(());
         }
         let (topics, name) = (&self.shared.topics, &self.shared.cameras[camera].name);
@@ -163,33 +221,65 @@ impl Publisher {
     async fn publish(&mut self, publication: Publication) -> Result<(), LinkError> {
         // A new connection is greeted first, or the greeting would say this caption once more.
         if self.connection.has_changed().unwrap_or(false) {
-            self.greet().await?;
+            self.turn().await?;
         }
-        let (camera, message) = match publication {
-            Publication::Caption(captioned) => {
-                let camera = captioned.frame.camera;
-                tracing::debug!(camera, seq = captioned.frame.seq, "caption");
-                let message = self.shared.caption(&captioned, Duration::ZERO);
-                self.captions[camera] = Some((Instant::now(), captioned));
-                (camera, message)
-            }
+        match publication {
+            Publication::Caption(captioned) => self.publish_caption(captioned).await,
             Publication::Settings(camera, settings) => {
                 self.settings[camera] = settings;
-                return self.publish_settings(camera).await;
+                self.publish_settings(camera).await
             }
-            Publication::Answer(answered) => (answered.ask.camera, Some(self.shared.answer(&answered))),
-        };
-        match message {
-            Some(message) if self.is_connected() => self.client.publish(message).await,
-            _ => {
-                self.shared.health.count(camera, Count::Dropped);
+            Publication::Answer(answered) if self.is_connected => {
+                self.client.publish(self.shared.answer(&answered)).await
+            }
+            Publication::Answer(answered) => {
+                self.count_dropped(answered.ask.camera, 1);
                 Ok(())
             }
         }
     }
 
+    /// A new scene is kept until the broker has it; that an old one is still true is not.
+    async fn publish_caption(&mut self, captioned: Captioned) -> Result<(), LinkError> {
+        let (camera, is_new) = (captioned.frame.camera, captioned.changed);
+        tracing::debug!(camera, seq = captioned.frame.seq, "caption");
+        let message = self.shared.caption(&captioned, Duration::ZERO);
+        self.captions[camera] = Some((Instant::now(), captioned));
+        let Some(message) = message else { return Ok(()) };
+        if is_new {
+            return self.keep(camera, message).await;
+        }
+        if self.is_connected && !self.outbox.is_behind() {
+            return self.client.publish(message).await;
+        }
+        self.owes_captions = true;
+        Ok(())
+    }
+
+    /// Publishes a message that is to arrive, sooner or later.
+    async fn keep(&mut self, camera: usize, message: Outgoing) -> Result<(), LinkError> {
+        match self.outbox.keep(message, self.is_connected, SystemTime::now()) {
+            Kept::Send(message) => self.client.publish(message).await,
+            Kept::Stored { n_dropped } => {
+                self.count_dropped(camera, n_dropped);
+                self.catch_up().await
+            }
+            Kept::Lost => {
+                self.count_dropped(camera, 1);
+                Ok(())
+            }
+        }
+    }
+
+    /// Old messages of the queue do not say whose they were: they count for the camera that needed the room.
+    fn count_dropped(&self, camera: usize, n: u64) {
+        for _ in 0..n {
+            self.shared.health.count(camera, Count::Dropped);
+        }
+    }
+
     async fn publish_stats(&self) -> Result<(), LinkError> {
-        if !self.is_connected() {
+        if !self.is_connected {
             return Ok(());
         }
         let online = self.shared.health.cameras_online().borrow().clone();
@@ -198,6 +288,7 @@ impl Publisher {
             v: payload::VERSION,
             ts: payload::timestamp(SystemTime::now()),
             uptime_s: self.started.elapsed().as_secs(),
+            queued: self.outbox.n_waiting(),
             cameras: cameras
                 .map(|(i, (camera, online))| CameraStatsPayload {
                     camera: camera.name.clone(),
@@ -211,9 +302,17 @@ impl Publisher {
         self.client.publish(Outgoing::json(topic, payload::json(&stats))).await
     }
 
-    async fn say_goodbye(&self) -> Result<(), LinkError> {
+    async fn say_goodbye(&mut self) -> Result<(), LinkError> {
         self.publish_availability().await?;
         self.client.publish(Outgoing::state(self.shared.topics.bridge_state(), OFFLINE)).await?;
+        // What is not acknowledged by then waits for the next start.
+        let acknowledged = async {
+            while self.outbox.n_in_flight() > 0 {
+                let Some(ticket) = self.deliveries.recv().await else { return };
+                self.outbox.delivered(ticket);
+            }
+        };
+        drop(tokio::time::timeout(LAST_WORDS, acknowledged).await);
         self.client.disconnect().await
     }
 }

@@ -1,4 +1,4 @@
-//! The two things that are read from the environment: where a bundle is, and what to log.
+//! What is read from the environment: where a bundle is, what to log, and where to keep things.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -40,4 +40,9 @@ pub fn bundle_dir(named: Option<&Path>) -> Result<PathBuf, String> {
 pub fn log_filter(named: Option<String>, fallback: &str) -> String {
     let from_environment = || env::var(LOG_VARIABLE).ok().filter(|value| !value.is_empty());
     named.or_else(from_environment).unwrap_or_else(|| fallback.to_owned())
+}
+
+/// Where systemd lets the daemon keep things (`StateDirectory=`).
+pub(super) fn state_dir() -> Option<PathBuf> {
+    env::var_os("STATE_DIRECTORY").filter(|value| !value.is_empty()).map(PathBuf::from)
 }
