@@ -84,6 +84,7 @@ pub fn run_with(config: &Config, eyes: Eyes, shutdown: &Shutdown, hang: Duration
             gate: camera.gate,
             vision: *vision,
             prompt: camera.prompt.clone(),
+            standing: camera.standing.clone(),
         };
         let watches: Vec<Watch> = config.cameras.iter().zip(&eyes.of_camera).map(watch).collect();
         let visions = eyes.visions.into_iter().map(|(vision, _)| vision).collect();

@@ -199,9 +199,10 @@ mod tests {
     fn ask(text: &str) -> Ask {
         Ask {
             camera: 0,
-            question: Question { text: text.to_owned(), choices: vec![] },
+            question: Question { text: text.to_owned(), ..Question::default() },
             reply: Reply::default(),
             asked_at: Instant::now(),
+            deadline: None,
         }
     }
 

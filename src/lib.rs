@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`allocator`] | settings of the C library's allocator |
 //! | [`cli`] | the commands, their output and exit codes |
+//! | [`clock`] | the local time of day |
 //! | [`config`] | the configuration file, checked; where a bundle is looked for |
 //! | [`daemon`] | the only place that spawns: builds the parts, waits, drains in order |
 //! | [`source`] | where frames come from, and what is done to every picture |
@@ -18,6 +19,7 @@
 //! | [`message`] | what travels between the threads |
 //! | [`mqtt`] | topics, payloads, the client and its reconnects |
 //! | [`spool`] | the queue on disk for what cannot be delivered |
+//! | [`standing`] | what is asked of every scene: questions, labels, rules |
 //! | [`tls`] | whom to trust, and who we are, toward the broker |
 //! | [`health`] | counters, camera availability, systemd notifications |
 //! | [`demo`] | `captiond demo`: bundled photos and a loopback broker |
@@ -28,6 +30,7 @@ pub mod allocator;
 pub mod backoff;
 pub mod captures;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod demo;
@@ -44,4 +47,5 @@ pub mod pipeline;
 pub mod shutdown;
 pub mod source;
 pub mod spool;
+pub mod standing;
 pub mod tls;

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use caption::{Answer, Caption, Question};
 
+use crate::standing::{LabelReading, RuleEvent, StandingChange, StandingConfig};
+
 use crate::frame::FrameId;
 use crate::health::Counters;
 
@@ -15,6 +17,8 @@ pub struct Ask {
     pub question: Question,
     pub reply: Reply,
     pub asked_at: Instant,
+    /// After this no answer is wanted any more.
+    pub deadline: Option<Instant>,
 }
 
 /// Where an answer goes and how its asker recognizes it.
@@ -52,7 +56,12 @@ pub struct Changes {
     pub enabled: Option<bool>,
     pub min_interval: Option<Duration>,
     pub prompt: Option<String>,
+    /// Of questions, labels and rules, in their order.
+    pub standing: Vec<StandingChange>,
 }
+
+/// Changes of standing things that may wait; the oldest make room.
+const STANDING_CHANGES_MAX: usize = 64;
 
 impl Changes {
     /// Takes over what `newer` wishes.
@@ -60,6 +69,9 @@ impl Changes {
         self.enabled = newer.enabled.or(self.enabled);
         self.min_interval = newer.min_interval.or(self.min_interval);
         self.prompt = newer.prompt.or(self.prompt.take());
+        self.standing.extend(newer.standing);
+        let excess = self.standing.len().saturating_sub(STANDING_CHANGES_MAX);
+        self.standing.drain(..excess);
     }
 }
 
@@ -70,6 +82,8 @@ pub enum AskError {
     Busy,
     #[error("the camera has not delivered a frame yet")]
     NoFrame,
+    #[error("the deadline has passed")]
+    Late,
     #[error("there is no camera of this name")]
     UnknownCamera,
     #[error("{0}")]
@@ -85,6 +99,12 @@ pub enum Publication {
     Answer(Answered),
     /// What a camera runs with from now on.
     Settings(usize, Settings),
+    /// What stands for a camera from now on.
+    Standing(usize, StandingConfig),
+    /// The answer to a standing question, by its name.
+    StandingAnswer(String, Answered),
+    Labels(Labels),
+    Event(Event),
 }
 
 /// One caption of one frame.
@@ -100,6 +120,23 @@ pub struct Captioned {
     pub similarity: Option<f32>,
     pub latency: Latency,
     pub counters: Counters,
+}
+
+/// How the labels of a camera stand.
+#[derive(Clone, Debug)]
+pub struct Labels {
+    pub frame: FrameId,
+    pub readings: Vec<LabelReading>,
+}
+
+/// A rule began or ended.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// The frame that decided it, or the last one before it.
+    pub frame: FrameId,
+    pub event: RuleEvent,
+    /// The caption that was out.
+    pub caption: Option<String>,
 }
 
 /// One question, answered or not.

@@ -2,6 +2,8 @@
 //!
 //! It knows neither where frames come from nor where publications go.
 
+mod standing;
+
 use std::time::{Duration, Instant};
 
 use caption::{Answer, Caption, CaptionError, ImageView, Question, Verdict};
@@ -9,11 +11,12 @@ use engine::Tensor;
 use image::RgbImage;
 use tokio::sync::mpsc;
 
-use crate::frame::Frame;
+use crate::frame::{Frame, FrameId};
 use crate::gate::{Gate, GateConfig, Glance};
 use crate::health::{Count, Health};
 use crate::inbox::{Inbox, Work};
 use crate::message::{Answered, Ask, AskError, Captioned, Changes, Latency, Publication, Reading, Settings};
+use crate::standing::{Standing, StandingConfig};
 
 /// The longest time without a sign of life while nothing comes in.
 const IDLE: Duration = Duration::from_secs(1);
@@ -27,6 +30,8 @@ pub trait Vision: Send {
     /// A caption that begins with the words of `opening`.
     fn caption(&mut self, view: &ImageView, opening: &str) -> Result<Caption, CaptionError>;
     fn answer(&mut self, view: &ImageView, question: &Question) -> Result<Answer, CaptionError>;
+    /// Rows (embed_dim), one a text, whose product with an image embedding is a logit.
+    fn logit_rows(&mut self, texts: &[String]) -> Result<Vec<Vec<f32>>, CaptionError>;
 }
 
 impl Vision for caption::Models {
@@ -49,6 +54,10 @@ impl Vision for caption::Models {
     fn answer(&mut self, view: &ImageView, question: &Question) -> Result<Answer, CaptionError> {
         self.answer(view, question)
     }
+
+    fn logit_rows(&mut self, texts: &[String]) -> Result<Vec<Vec<f32>>, CaptionError> {
+        self.logit_rows(texts)
+    }
 }
 
 /// How the frames of one camera are looked at.
@@ -59,6 +68,7 @@ pub struct Watch {
     pub vision: usize,
     /// The words that every caption begins with.
     pub prompt: String,
+    pub standing: StandingConfig,
 }
 
 /// The state of the inference thread.
@@ -67,6 +77,8 @@ pub struct Pipeline<'a> {
     cameras: Vec<Camera>,
     health: &'a Health,
     publications: mpsc::Sender<Publication>,
+    /// The minute of the local day, 0 to 1439.
+    minute_of_day: fn() -> u16,
 }
 
 struct Camera {
@@ -77,6 +89,11 @@ struct Camera {
     told: Option<Captioned>,
     /// The last frame that was encoded: a question about it need not encode it again.
     seen: Option<(u64, Sight)>,
+    standing: Standing,
+    /// For every label those of its texts, see [`Vision::logit_rows`]; none until they are needed.
+    label_rows: Option<Vec<Vec<Vec<f32>>>>,
+    /// The last frame that was looked at.
+    last: Option<FrameId>,
 }
 
 /// What came of a frame.
@@ -115,8 +132,12 @@ impl<'a> Pipeline<'a> {
             settings: Settings { enabled: true, min_interval: watch.gate.min_interval, prompt: watch.prompt },
             told: None,
             seen: None,
+            standing: Standing::new(watch.standing),
+            label_rows: None,
+            last: None,
         };
-        Pipeline { visions, cameras: watches.into_iter().map(camera).collect(), health, publications }
+        let cameras = watches.into_iter().map(camera).collect();
+        Pipeline { visions, cameras, health, publications, minute_of_day: crate::clock::minute_of_day }
     }
 
     /// Works until the inbox is closed.
@@ -134,12 +155,13 @@ impl<'a> Pipeline<'a> {
                 Work::Idle => {}
                 Work::Closed => return,
             }
+            self.tick();
         }
     }
 
     fn change(&mut self, camera: usize, changes: Changes) {
         let Camera { gate, settings, .. } = &mut self.cameras[camera];
-        let Changes { enabled, min_interval, prompt } = changes;
+        let Changes { enabled, min_interval, prompt, standing } = changes;
         if let Some(min_interval) = min_interval {
             gate.set_min_interval(min_interval);
             settings.min_interval = min_interval;
@@ -154,6 +176,7 @@ impl<'a> Pipeline<'a> {
         }
         let settings = settings.clone();
         self.publish(camera, Publication::Settings(camera, settings));
+        self.change_standing(camera, standing);
     }
 
     fn look_at(&mut self, frame: &Frame, wanted: bool) {
@@ -172,10 +195,12 @@ impl<'a> Pipeline<'a> {
             Glance::Confirm => Ok(Outcome::Confirmed),
             Glance::Look => self.describe(frame, wait),
         };
+        let is_changed = matches!(&outcome, Ok(Outcome::Captioned(captioned)) if captioned.changed);
         match outcome {
             Ok(Outcome::Captioned(captioned)) => {
                 self.health.count(camera, Count::Captioned);
                 self.cameras[camera].told = Some((*captioned).clone());
+                self.cameras[camera].standing.hear_caption(&captioned.caption.text);
                 self.tell(*captioned);
             }
             Ok(Outcome::Same) => {
@@ -193,6 +218,7 @@ impl<'a> Pipeline<'a> {
                 tracing::error!(camera, seq = frame.id.seq, error = %e, "frame was not captioned");
             }
         }
+        self.stand(frame, is_changed);
     }
 
     /// A caption, unless the frame shows the scene of the caption before.
@@ -237,6 +263,10 @@ impl<'a> Pipeline<'a> {
 
     fn read(&mut self, ask: &Ask, newest: Option<&Frame>) -> Result<Reading, AskError> {
         let frame = newest.ok_or(AskError::NoFrame)?;
+        let is_late = || ask.deadline.is_some_and(|deadline| Instant::now() > deadline);
+        if is_late() {
+            return Err(AskError::Late);
+        }
         let wait = ask.asked_at.elapsed();
         let seen = match self.cameras[ask.camera].seen.take() {
             Some((seq, sight)) if seq == frame.id.seq => {
@@ -261,6 +291,10 @@ impl<'a> Pipeline<'a> {
             total: ask.asked_at.elapsed(),
         };
         self.cameras[ask.camera].seen = Some((frame.id.seq, seen.sight));
+        // One that comes too late may be acted upon as if it were of now.
+        if is_late() {
+            return Err(AskError::Late);
+        }
         Ok(Reading { frame: frame.id.clone(), answer: answer.map_err(ask_error)?, latency })
     }
 

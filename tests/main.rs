@@ -11,6 +11,7 @@ mod mqtt;
 #[cfg(feature = "rtsp")]
 mod rtsp;
 mod sources;
+mod standing;
 mod support;
 mod tidy;
 mod v4l2;

@@ -84,7 +84,8 @@ fn photos(inputs: &[PathBuf]) -> anyhow::Result<Vec<Vec<u8>>> {
 
 /// One photo through every stage; the last entry is a whole frame, which has no question.
 fn measure(models: &mut Models, bytes: &[u8]) -> anyhow::Result<[Duration; STAGES.len()]> {
-    let question = Question { text: QUESTION.to_owned(), choices: vec!["yes".to_owned(), "no".to_owned()] };
+    let question =
+        Question { text: QUESTION.to_owned(), choices: vec!["yes".to_owned(), "no".to_owned()], kind: None };
     let started = Instant::now();
     let pixels = photo::decode(bytes)?;
     let decoded = Instant::now();

@@ -189,7 +189,7 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Caption { inputs, bundle, json } => look::caption(&inputs, &bundle, json),
         Command::Ask { image, question, choices, bundle, json } => {
-            look::ask(&image, caption::Question { text: question, choices }, &bundle, json)
+            look::ask(&image, caption::Question { text: question, choices, kind: None }, &bundle, json)
         }
         Command::Label { image, labels, bundle, json } => look::label(&image, &labels, &bundle, json),
         Command::Run { config } => serve::run(&config),

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::reader::Section;
-use super::{GATE, source};
+use super::{GATE, source, standing};
 use crate::gate::GateConfig;
 use crate::source::SourceConfig;
 use crate::source::geometry::{Area, Geometry, Polygon, Rotation};
+use crate::standing::StandingConfig;
 
 /// A live picture that stays the same bit for bit for so long is frozen.
 pub const FROZEN: Duration = Duration::from_secs(60);
@@ -31,6 +32,8 @@ pub struct CameraConfig {
     pub prompt: String,
     pub geometry: Geometry,
     pub gate: GateConfig,
+    /// What is asked of every scene.
+    pub standing: StandingConfig,
     /// After so long without a picture the source is opened anew.
     pub silence: Option<Duration>,
     /// After so long with the same picture, bit for bit, the source is opened anew.
@@ -46,6 +49,7 @@ impl CameraConfig {
             prompt: String::new(),
             geometry: Geometry::default(),
             gate: GATE,
+            standing: StandingConfig::default(),
             silence: source.silence(),
             frozen: source.is_live().then_some(FROZEN),
             source,
@@ -81,13 +85,14 @@ pub(super) fn camera(section: &mut Section<'_>, folder: &Path) -> Option<CameraC
     }
     let geometry = geometry(section);
     let gate = gate(section);
+    let standing = standing::standing(section);
     let silence = limit(section, "silence");
     let frozen = limit(section, "frozen");
     let default = CameraConfig::new(&name?, source?);
     let silence = silence.unwrap_or(default.silence);
     let frozen = frozen.unwrap_or(default.frozen);
     let source = default.source.clone().with_patience(silence);
-    Some(CameraConfig { source, bundle, prompt, geometry, gate, silence, frozen, ..default })
+    Some(CameraConfig { source, bundle, prompt, geometry, gate, standing, silence, frozen, ..default })
 }
 
 fn gate(section: &mut Section<'_>) -> GateConfig {

@@ -10,6 +10,7 @@ mod problem;
 mod reader;
 pub mod reference;
 mod source;
+mod standing;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -23,6 +24,7 @@ use environment::state_dir;
 pub use environment::{bundle_dir, log_filter};
 pub use problem::{Problem, Problems};
 use reader::Section;
+pub use standing::{answer_kind, parse_change};
 
 use crate::gate::GateConfig;
 use crate::spool::Limits;

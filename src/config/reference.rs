@@ -6,8 +6,10 @@
 use humantime::format_duration;
 
 use super::camera::{CORNERS_MAX, MASKS_MAX};
+use super::standing::{LABEL_DEVIATIONS, LABEL_HOLD, LABEL_THRESHOLD, RELEASE_SHARE};
 use super::*;
 use crate::source::pixels::PixelFormat;
+use crate::standing::STANDING_MAX;
 
 /// The reference file: it parses as it stands.
 pub fn text() -> String {
@@ -81,7 +83,7 @@ discovery_prefix = "{DISCOVERY_PREFIX}"
 }
 
 fn cameras() -> String {
-    [camera(), v4l2(), other_kinds()].concat()
+    [camera(), v4l2(), standing(), other_kinds()].concat()
 }
 
 /// What every camera has, but its source.
@@ -162,6 +164,50 @@ refresh = "{refresh}"
         pixel_change = GATE.pixel_change,
         similarity = GATE.similarity,
         refresh = format_duration(GATE.refresh),
+    )
+}
+
+/// What is asked of every scene of that camera.
+fn standing() -> String {
+    format!(
+        r#"# What is asked of every scene: at most {STANDING_MAX} questions, labels and rules each. Each has a name of a-z, 0-9,
+# _ and -, which is a level of its topic and the key of its entity in Home Assistant.
+[[camera.question]]
+id = "garage"
+question = "Is the garage door open?"
+# yes_no, number, color, or one_of the choices; without it the wording decides.
+type = "yes_no"
+#choices = ["open", "closed"]
+# Again and again, changed or not; without it whenever the scene has changed.
+#every = "5m"
+
+[[camera.label]]
+id = "dog"
+text = "a dog"
+# What else may be there, which it is measured against; without it the usual things.
+#against = ["an empty sofa", "a cushion", "a person"]
+# The probability from which on it is on, and down to which it stays on (default: {RELEASE_SHARE} of the threshold).
+threshold = {LABEL_THRESHOLD:?}
+#release = 0.35
+# It must also be so many standard deviations above what this camera's pictures usually score; 0 leaves that out.
+deviations = {LABEL_DEVIATIONS:?}
+# For so long it has to be seen, or not seen, before it turns.
+for = "{hold}"
+
+[[camera.rule]]
+id = "dog_alone"
+# All of these have to hold: one of the words in the caption, all of the labels, none of those, and the answers.
+#caption = ["dog", "puppy"]
+label = ["dog"]
+#no_label = ["person"]
+answer = ["garage=no"]
+# For so long, before it begins; after its end it does not begin again for the cooldown; at these hours alone.
+for = "30s"
+cooldown = "5m"
+#hours = "22:00-06:00"
+
+"#,
+        hold = format_duration(LABEL_HOLD),
     )
 }
 

@@ -207,8 +207,11 @@ fn the_reference_holds_every_default_and_parses_with_every_key() {
     assert_eq!(format!("{:?}", config.mqtt), format!("{:?}", least.mqtt));
     assert_eq!(config.cameras[0].gate, GATE);
     assert!(config.cameras.iter().all(|camera| camera.caption_expiry() == GATE.heartbeat * 3));
-    let default = CameraConfig::new("porch", config.cameras[0].source.clone());
+    let standing = config.cameras[0].standing.clone();
+    let default = CameraConfig { standing, ..CameraConfig::new("porch", config.cameras[0].source.clone()) };
     assert_eq!(format!("{:?}", config.cameras[0]), format!("{default:?}"));
+    let label = parse(&format!("{CAMERA}\n[[camera.label]]\nid = \"dog\"\ntext = \"a dog\"")).unwrap();
+    assert_eq!(default.standing.labels, label.cameras[0].standing.labels);
 
     // The keys behind a bare `#` exist too; only their values need a machine that has them.
     let found = Config::parse(&uncommented(&text), dir.path()).unwrap_err().to_string();

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, watch};
 
 use super::client::{Client, Event, EventLoop, Incoming, LinkError, Outgoing, Ticket};
-use super::payload::{self, ErrorPayload, parse_ask};
+use super::payload::{self, Asked, ErrorPayload, parse_ask};
 use super::topic::DiscoveryTopics;
 use super::{BACKOFF_FIRST, BACKOFF_LONGEST, ONLINE, Shared};
 use crate::backoff::Backoff;
+use crate::config::parse_change;
 use crate::health::Count;
 use crate::inbox::Inbox;
 use crate::mailbox::{Letter, Mailbox};
@@ -153,6 +154,25 @@ impl Listener {
         inbox.change(camera, changes);
     }
 
+    /// Hands a wish for another standing question, label or rule on.
+    fn change_standing(&self, name: &str, kind: &str, id: &str, message: &Incoming, inbox: &Inbox) {
+        if message.retained {
+            return tracing::warn!(camera = name, kind, id, "retained wish ignored");
+        }
+        let Some(camera) = self.shared.camera_named(name) else {
+            return tracing::warn!(camera = name, kind, id, "wish for an unknown camera ignored");
+        };
+        let wish = match std::str::from_utf8(&message.payload) {
+            _ if message.payload.len() > payload::ASK_BYTES_MAX => Err("is too long".to_owned()),
+            Ok(text) => parse_change(kind, id, text),
+            Err(_) => Err("is not UTF-8".to_owned()),
+        };
+        match wish {
+            Ok(change) => inbox.change(camera, Changes { standing: vec![change], ..Changes::default() }),
+            Err(why) => tracing::warn!(camera = name, kind, id, why, "wish not understood"),
+        }
+    }
+
     /// Hands a picture on to its camera.
     fn receive(&self, camera: usize, message: Incoming, mailbox: &Mailbox) {
         if message.retained {
@@ -182,6 +202,9 @@ impl Listener {
         if let Some((name, setting)) = self.shared.topics.set_camera(&message.topic) {
             return self.change(name, setting, &message, inbox);
         }
+        if let Some((name, kind, id)) = self.shared.topics.standing_of(&message.topic) {
+            return self.change_standing(name, kind, id, &message, inbox);
+        }
         let Some(name) = self.shared.topics.asked_camera(&message.topic) else { return };
         if message.retained {
             tracing::warn!(topic = message.topic, "retained question ignored");
@@ -200,13 +223,15 @@ impl Listener {
                 reply.transaction = transaction;
                 (String::new(), e)
             }
-            Ok((question, transaction)) => {
+            Ok(Asked { question, transaction, patience }) => {
                 reply.transaction = transaction;
                 let text = question.text.clone();
                 match self.shared.camera_named(&name) {
                     None => (text, AskError::UnknownCamera),
                     Some(camera) => {
-                        let ask = Ask { camera, question, reply, asked_at: Instant::now() };
+                        let asked_at = Instant::now();
+                        let deadline = patience.and_then(|patience| asked_at.checked_add(patience));
+                        let ask = Ask { camera, question, reply, asked_at, deadline };
                         let Err(ask) = inbox.put_question(ask) else { return };
                         reply = ask.reply;
                         (text, AskError::Busy)

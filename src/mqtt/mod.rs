@@ -15,6 +15,7 @@ pub mod payload;
 mod publisher;
 pub mod topic;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,13 +24,14 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::{CameraConfig, MqttConfig};
 use crate::health::Health;
-use crate::message::{Answered, Captioned, Reply, Settings};
+use crate::message::{Answered, Captioned, Event, Labels, Reply, Settings};
 use crate::spool::{Spool, SpoolError};
+use crate::standing::StandingConfig;
 use client::{Outgoing, Session, Will};
 pub use listener::Listener;
 use listener::Lives;
 use outbox::Outbox;
-use payload::{CaptionPayload, Producer};
+use payload::{CaptionPayload, EventPayload, LabelsPayload, Producer};
 pub use publisher::Publisher;
 use topic::{DiscoveryTopics, Topics};
 
@@ -105,6 +107,8 @@ pub fn tasks(
         greeted: 0,
         owes_captions: false,
         settings,
+        standing: cameras.iter().map(|camera| camera.standing.clone()).collect(),
+        states: BTreeMap::new(),
         captions,
         started: Instant::now(),
         sweeping: None,
@@ -129,12 +133,31 @@ fn derived_client_id(base_topic: &str) -> String {
 
 impl Shared {
     /// What Home Assistant is told: topics and payloads.
-    fn descriptions(&self) -> Vec<(String, Vec<u8>)> {
+    fn descriptions(&self, standing: &[StandingConfig]) -> Vec<(String, Vec<u8>)> {
         let Some(discovery) = &self.discovery else { return Vec::new() };
         let bridge = payload::discovery::bridge(discovery, &self.topics);
-        let camera = |camera| payload::discovery::camera(discovery, &self.topics, camera);
-        let all = std::iter::once(bridge).chain(self.cameras.iter().map(camera));
+        let camera =
+            |(camera, standing)| payload::discovery::camera(discovery, &self.topics, camera, standing);
+        let all = std::iter::once(bridge).chain(self.cameras.iter().zip(standing).map(camera));
         all.map(|(topic, value)| (topic, payload::json(&value))).collect()
+    }
+
+    /// What Home Assistant is told when other things stand for a camera. A component goes when it is named once without
+    /// its keys, and then not at all.
+    fn redescriptions(
+        &self,
+        camera: usize,
+        former: &StandingConfig,
+        current: &StandingConfig,
+    ) -> Vec<Outgoing> {
+        let Some(discovery) = &self.discovery else { return Vec::new() };
+        let describe =
+            |standing| payload::discovery::camera(discovery, &self.topics, &self.cameras[camera], standing);
+        let ((_, old), (topic, new)) = (describe(former), describe(current));
+        let message =
+            |payload| Outgoing { retain: true, ..Outgoing::json(topic.clone(), payload::json(&payload)) };
+        let farewell = payload::discovery::farewell(&old, &new);
+        farewell.into_iter().chain([new]).map(message).collect()
     }
 
     /// Whether this describes a device of ours that is not in the configuration any more.
@@ -171,6 +194,27 @@ impl Shared {
         let (name, producer) = (&self.cameras[camera].name, &self.producers[camera]);
         let payload = payload::answered(answered, name, producer, SystemTime::now());
         self.reply(&answered.ask.reply, name, payload)
+    }
+
+    /// One that is asked again and again expires when it is not; one about the scene is true as long as that.
+    fn standing_answer(&self, id: &str, answered: &Answered) -> Outgoing {
+        let camera = answered.ask.camera;
+        let (name, producer) = (&self.cameras[camera].name, &self.producers[camera]);
+        let payload = payload::answered(answered, name, producer, SystemTime::now());
+        Outgoing { retain: true, ..Outgoing::json(self.topics.question(name, id), payload) }
+    }
+
+    fn labels(&self, labels: &Labels) -> Outgoing {
+        let camera = labels.frame.camera;
+        let (name, producer) = (&self.cameras[camera].name, &self.producers[camera]);
+        let payload = LabelsPayload::new(labels, name, producer, SystemTime::now());
+        Outgoing { retain: true, ..Outgoing::json(self.topics.labels(name), payload::json(&payload)) }
+    }
+
+    fn event(&self, event: &Event) -> Outgoing {
+        let name = &self.cameras[event.frame.camera].name;
+        let payload = EventPayload::new(event, name, SystemTime::now());
+        Outgoing::json(self.topics.event(name), payload::json(&payload))
     }
 
     fn reply(&self, reply: &Reply, camera: &str, payload: Vec<u8>) -> Outgoing {

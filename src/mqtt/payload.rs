@@ -2,19 +2,25 @@
 
 mod ask;
 pub mod discovery;
+mod schema;
 mod set;
+mod standing;
 
 use std::time::{Duration, SystemTime};
 
 use caption::Verdict;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::frame::FrameId;
 use crate::health::Counters;
 use crate::message::{Answered, AskError, Captioned, Latency, Reading, Transaction};
 
-pub use ask::parse_ask;
+pub use ask::{Asked, parse_ask};
+pub use schema::schemas;
 pub use set::{INTERVAL_MAX, parse_set};
+pub use standing::{EventPayload, LabelsPayload};
 
 /// The version of the payloads; it grows when a key changes its meaning or goes.
 pub const VERSION: u32 = 1;
@@ -38,9 +44,11 @@ pub const ANSWER_EXAMPLE: &str = include_str!("examples/answer.json");
 pub const ERROR_EXAMPLE: &str = include_str!("examples/error.json");
 pub const INFO_EXAMPLE: &str = include_str!("examples/info.json");
 pub const STATS_EXAMPLE: &str = include_str!("examples/stats.json");
+pub const LABELS_EXAMPLE: &str = include_str!("examples/labels.json");
+pub const EVENT_EXAMPLE: &str = include_str!("examples/event.json");
 
 /// What produced a result; the same for every payload of one run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Producer {
     /// Name and hash of the bundle.
     pub bundle: String,
@@ -49,7 +57,7 @@ pub struct Producer {
 }
 
 /// On `<base>/<camera>/caption`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CaptionPayload {
     pub v: u32,
     /// It was kept while the broker was away.
@@ -74,7 +82,7 @@ pub struct CaptionPayload {
 }
 
 /// On the response topic or `<base>/<camera>/answer`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AnswerPayload {
     pub v: u32,
     pub ts: String,
@@ -97,7 +105,7 @@ pub struct AnswerPayload {
 }
 
 /// Instead of an answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ErrorPayload {
     pub v: u32,
@@ -113,14 +121,16 @@ pub struct ErrorPayload {
 }
 
 /// On `<base>/bridge/info`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct InfoPayload {
     pub v: u32,
     pub version: String,
     pub cameras: Vec<CameraInfoPayload>,
+    /// JSON Schemas by the name of the payload.
+    pub schemas: Map<String, Value>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CameraInfoPayload {
     pub camera: String,
     /// Where its frames come from, for people.
@@ -132,7 +142,7 @@ pub struct CameraInfoPayload {
 }
 
 /// On `<base>/bridge/stats`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StatsPayload {
     pub v: u32,
@@ -143,7 +153,7 @@ pub struct StatsPayload {
     pub cameras: Vec<CameraStatsPayload>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CameraStatsPayload {
     pub camera: String,
@@ -154,7 +164,7 @@ pub struct CameraStatsPayload {
     pub counters: CountersPayload,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LatencyPayload {
     pub decode: f64,
@@ -165,7 +175,7 @@ pub struct LatencyPayload {
     pub total: f64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CountersPayload {
     pub captured: u64,
@@ -177,32 +187,33 @@ pub struct CountersPayload {
     pub lost: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CandidatePayload {
     pub answer: String,
     pub score: f64,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum TransactionPayload {
     Text(String),
     Number(i64),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictPayload {
     Answered,
     Unsure,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     Busy,
     NoFrame,
+    Deadline,
     UnknownCamera,
     BadRequest,
     Failed,
@@ -285,6 +296,7 @@ impl ErrorPayload {
             code: match error {
                 AskError::Busy => ErrorCode::Busy,
                 AskError::NoFrame => ErrorCode::NoFrame,
+                AskError::Late => ErrorCode::Deadline,
                 AskError::UnknownCamera => ErrorCode::UnknownCamera,
                 AskError::Request(_) => ErrorCode::BadRequest,
                 AskError::Failed(_) => ErrorCode::Failed,

@@ -1,6 +1,7 @@
 //! Turns results into messages, and publishes the whole retained state again on every new connection, since the broker
 //! may have forgotten it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,6 +14,7 @@ use super::payload::{self, CameraInfoPayload, CameraStatsPayload, InfoPayload, S
 use super::{Connection, OFFLINE, ONLINE, Shared};
 use crate::health::{self, Count};
 use crate::message::{Captioned, Publication, Settings};
+use crate::standing::StandingConfig;
 
 const STATS_INTERVAL: Duration = Duration::from_secs(60);
 /// How long after a connection former descriptions are listened for.
@@ -36,6 +38,10 @@ pub struct Publisher {
     /// The current captions are to be said again, after what is older.
     pub(super) owes_captions: bool,
     pub(super) settings: Vec<Settings>,
+    /// What stands for each camera.
+    pub(super) standing: Vec<StandingConfig>,
+    /// The retained state of labels and standing questions, by topic. As many as stand.
+    pub(super) states: BTreeMap<String, Outgoing>,
     /// The latest caption of each camera and when it was made.
     pub(super) captions: Vec<Option<(Instant, Captioned)>>,
     pub(super) started: Instant,
@@ -150,6 +156,7 @@ impl Publisher {
         self.client.subscribe(topics.ask_filter()).await?;
         self.client.subscribe(topics.describe("+")).await?;
         self.client.subscribe(topics.set_filter()).await?;
+        self.client.subscribe(topics.standing_filter()).await?;
         for camera in &self.shared.cameras {
             if let Some((topic, _)) = camera.pictures() {
                 self.client.subscribe(topic.to_owned()).await?;
@@ -166,12 +173,16 @@ impl Publisher {
                     caption_expiry_s: camera.caption_expiry().as_secs(),
                 })
                 .collect(),
+            schemas: payload::schemas(),
         };
         let info = Outgoing { retain: true, ..Outgoing::json(topics.bridge_info(), payload::json(&info)) };
         self.client.publish(info).await?;
         self.publish_availability().await?;
         for camera in 0..self.settings.len() {
             self.publish_settings(camera).await?;
+        }
+        for state in self.states.values() {
+            self.client.publish(state.clone()).await?;
         }
         self.owes_captions = true;
         self.catch_up().await?;
@@ -180,7 +191,7 @@ impl Publisher {
             // What was described before comes back, and what is not ours any more is taken away.
             self.client.subscribe(discovery.config_filter()).await?;
             self.sweeping = Some(Instant::now());
-            for (topic, payload) in self.shared.descriptions() {
+            for (topic, payload) in self.shared.descriptions(&self.standing) {
                 self.client.publish(Outgoing { retain: true, ..Outgoing::json(topic, payload) }).await?;
             }
         }
@@ -229,6 +240,19 @@ impl Publisher {
                 self.settings[camera] = settings;
                 self.publish_settings(camera).await
             }
+            Publication::Standing(camera, config) => self.stand(camera, config).await,
+            Publication::StandingAnswer(id, answered) => {
+                let state = self.shared.standing_answer(&id, &answered);
+                self.publish_state(state).await
+            }
+            Publication::Labels(labels) => {
+                let state = self.shared.labels(&labels);
+                self.publish_state(state).await
+            }
+            Publication::Event(event) => {
+                let message = self.shared.event(&event);
+                self.keep(event.frame.camera, message).await
+            }
             Publication::Answer(answered) if self.is_connected => {
                 self.client.publish(self.shared.answer(&answered)).await
             }
@@ -237,6 +261,36 @@ impl Publisher {
                 Ok(())
             }
         }
+    }
+
+    /// Publishes what is retained, and remembers it for the next connection.
+    async fn publish_state(&mut self, state: Outgoing) -> Result<(), LinkError> {
+        self.states.insert(state.topic.clone(), state.clone());
+        if self.is_connected { self.client.publish(state).await } else { Ok(()) }
+    }
+
+    /// Takes over what stands for a camera: the state of what is gone goes, and Home Assistant hears of it.
+    async fn stand(&mut self, camera: usize, config: StandingConfig) -> Result<(), LinkError> {
+        let name = self.shared.cameras[camera].name.clone();
+        let former = std::mem::replace(&mut self.standing[camera], config);
+        let current = &self.standing[camera];
+        let is_gone = |id: &String| !current.questions.iter().any(|question| question.id == *id);
+        let ids = former.questions.iter().map(|question| question.id.clone()).filter(is_gone);
+        let mut gone: Vec<String> = ids.map(|id| self.shared.topics.question(&name, &id)).collect();
+        if current.labels.is_empty() && !former.labels.is_empty() {
+            gone.push(self.shared.topics.labels(&name));
+        }
+        gone.iter().for_each(|topic| drop(self.states.remove(topic)));
+        if !self.is_connected {
+            return Ok(());
+        }
+        for topic in gone {
+            self.client.publish(Outgoing::nothing(topic)).await?;
+        }
+        for message in self.shared.redescriptions(camera, &former, &self.standing[camera]) {
+            self.client.publish(message).await?;
+        }
+        Ok(())
     }
 
     /// A new scene is kept until the broker has it; that an old one is still true is not.

@@ -52,6 +52,34 @@ impl Topics {
         self.of(camera, "answer")
     }
 
+    /// How the labels stand, retained.
+    pub fn labels(&self, camera: &str) -> String {
+        self.of(camera, "labels")
+    }
+
+    /// The answer to a standing question, retained.
+    pub fn question(&self, camera: &str, id: &str) -> String {
+        self.of(camera, &format!("question/{id}"))
+    }
+
+    /// What rules report.
+    pub fn event(&self, camera: &str) -> String {
+        self.of(camera, "event")
+    }
+
+    /// The wishes for standing questions, labels and rules of every camera.
+    pub fn standing_filter(&self) -> String {
+        self.of("+", "+/+/set")
+    }
+
+    /// The camera, the kind and the name of such a wish's topic.
+    pub fn standing_of<'a>(&self, topic: &'a str) -> Option<(&'a str, &'a str, &'a str)> {
+        let rest = topic.strip_prefix(&self.base)?.strip_prefix('/')?.strip_suffix("/set")?;
+        let (camera, rest) = rest.split_once('/')?;
+        let (kind, id) = rest.split_once('/')?;
+        (!id.contains('/')).then_some((camera, kind, id))
+    }
+
     /// Asks for a caption now.
     pub fn describe(&self, camera: &str) -> String {
         self.of(camera, "describe")

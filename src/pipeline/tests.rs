@@ -42,6 +42,9 @@ impl Vision for Fake {
             candidates: vec![],
         })
     }
+    fn logit_rows(&mut self, texts: &[String]) -> Result<Vec<Vec<f32>>, CaptionError> {
+        Ok(texts.iter().map(|text| if text == "bright" { vec![0.0, 10.0] } else { vec![5.0, 0.0] }).collect())
+    }
 }
 
 const GATE: GateConfig = GateConfig {
@@ -60,8 +63,8 @@ fn frame(seq: u64, level: u8) -> Frame {
 }
 
 fn ask(text: &str) -> Ask {
-    let question = Question { text: text.to_owned(), choices: vec![] };
-    Ask { camera: 0, question, reply: Reply::default(), asked_at: Instant::now() }
+    let question = Question { text: text.to_owned(), ..Question::default() };
+    Ask { camera: 0, question, reply: Reply::default(), asked_at: Instant::now(), deadline: None }
 }
 
 fn unasked(frame: Frame) -> Work {
@@ -69,7 +72,7 @@ fn unasked(frame: Frame) -> Work {
 }
 
 fn pipeline(fake: Fake, health: &Health, tx: mpsc::Sender<Publication>) -> Pipeline<'_> {
-    let watch = Watch { gate: GATE, vision: 0, prompt: String::new() };
+    let watch = Watch { gate: GATE, vision: 0, prompt: String::new(), standing: StandingConfig::default() };
     Pipeline::new(vec![Box::new(fake)], [watch], health, tx)
 }
 
@@ -115,6 +118,15 @@ impl Bench {
         let text = |publication: &Publication| match publication {
             Publication::Caption(captioned) => captioned.caption.text.clone(),
             Publication::Settings(_, settings) => format!("{settings:?}"),
+            Publication::Standing(_, config) => format!("{} questions", config.questions.len()),
+            Publication::StandingAnswer(id, answered) => {
+                format!("{id}: {}", answered.outcome.as_ref().unwrap().answer.text)
+            }
+            Publication::Labels(labels) => format!(
+                "{:?}",
+                labels.readings.iter().map(|label| (label.id.as_str(), label.is_on)).collect::<Vec<_>>()
+            ),
+            Publication::Event(event) => format!("{} {}", event.event.rule, event.event.begins),
             Publication::Answer(answered) => match &answered.outcome {
                 Ok(reading) => format!("{} ({})", reading.answer.text, reading.frame.seq),
                 Err(e) => e.to_string(),
@@ -182,6 +194,7 @@ fn each_camera_is_seen_by_its_vision_and_captioned_from_its_prompt() {
         gate: GATE,
         vision,
         prompt: prompt.to_owned(),
+        standing: StandingConfig::default(),
     });
     let mut pipeline = Pipeline::new(visions, watches, &health, tx);
     let second = Frame { id: FrameId { camera: 1, ..frame(1, 10).id }, ..frame(1, 10) };

@@ -265,6 +265,17 @@ impl Models {
         Ok(scored)
     }
 
+    /// Text embeddings (embed_dim) times the logit scale: the product of one with an image embedding is a logit.
+    ///
+    /// # Errors
+    /// When the graph fails.
+    pub fn logit_rows(&mut self, texts: &[String]) -> Result<Vec<Vec<f32>>, CaptionError> {
+        let mut rows = self.text_encoder.encode(texts)?;
+        let scale = self.manifest.embedding.logit_scale;
+        rows.iter_mut().flatten().for_each(|x| *x *= scale);
+        Ok(rows)
+    }
+
     /// What the adapter takes: (embed_dim), or (n_regions, embed_dim) for a bundle with regions.
     fn conditioned(&self, view: &ImageView) -> Vec<f32> {
         self.projected(&self.bridged(view))

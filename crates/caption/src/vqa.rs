@@ -36,6 +36,8 @@ pub struct Question {
     /// A question, or a statement to be judged true or false.
     pub text: String,
     pub choices: Vec<String>,
+    /// The kind of answer that is wanted; none where the wording tells.
+    pub kind: Option<AnswerKind>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,8 +174,15 @@ impl Answerer<'_> {
                 prompt.len()
             )));
         }
-        let kind = phrase::kind(&question.text);
         let listed: Vec<&str> = question.choices.iter().map(String::as_str).collect();
+        match question.kind {
+            Some(AnswerKind::YesNo) => return self.judge(question),
+            Some(kind @ AnswerKind::Color) => return self.choose(kind, question, &prompt, &phrase::COLORS),
+            Some(kind @ AnswerKind::Number) => return self.choose(kind, question, &prompt, &phrase::NUMBERS),
+            Some(kind @ AnswerKind::Choice) => return self.choose(kind, question, &prompt, &listed),
+            None => {}
+        }
+        let kind = phrase::kind(&question.text);
         let listed_kind = match kind {
             Kind::Color => AnswerKind::Color,
             Kind::Number => AnswerKind::Number,
@@ -265,6 +274,9 @@ fn check(question: &Question) -> Result<(), CaptionError> {
     }
     if question.text.chars().count() > MAX_QUESTION_CHARS {
         return refuse(format!("the question is longer than {MAX_QUESTION_CHARS} characters"));
+    }
+    if question.choices.is_empty() && question.kind == Some(AnswerKind::Choice) {
+        return refuse("there is nothing to choose from".to_owned());
     }
     if question.choices.len() > MAX_CHOICES {
         return refuse(format!("the question has more than {MAX_CHOICES} choices"));

@@ -21,7 +21,11 @@ fn view(models: &mut Models, shade: u8) -> ImageView {
 }
 
 fn question(text: &str, choices: &[&str]) -> Question {
-    Question { text: text.to_owned(), choices: choices.iter().map(|choice| (*choice).to_owned()).collect() }
+    Question {
+        text: text.to_owned(),
+        choices: choices.iter().map(|choice| (*choice).to_owned()).collect(),
+        kind: None,
+    }
 }
 
 #[test]

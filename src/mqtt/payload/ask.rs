@@ -1,28 +1,46 @@
 //! Questions as they come in: anybody may send anything, so everything is bounded.
 
-use caption::Question;
+use std::time::Duration;
+
+use caption::{AnswerKind, Question};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
     ASK_BYTES_MAX, CHOICE_CHARS_MAX, CHOICES_MAX, QUESTION_CHARS_MAX, TRANSACTION_BYTES_MAX,
     TransactionPayload,
 };
+use crate::config::answer_kind;
 use crate::message::{AskError, Transaction};
 
 /// A question as it comes in. Keys that are not known are ignored, so that askers can be newer.
-#[derive(Debug, Deserialize)]
-struct AskPayload {
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct AskPayload {
     question: String,
     #[serde(default)]
     choices: Vec<String>,
+    /// The kind of answer that is wanted.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    /// From its arrival on.
+    deadline_ms: Option<u64>,
     transaction: Option<TransactionPayload>,
+}
+
+/// A question that was understood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    pub question: Question,
+    pub transaction: Option<Transaction>,
+    /// From its arrival on, no answer is wanted after this time.
+    pub patience: Option<Duration>,
 }
 
 /// Reads a question: JSON, or the plain text of one.
 ///
 /// # Errors
 /// The transaction, where it could be read, and what is wrong.
-pub fn parse_ask(payload: &[u8]) -> Result<(Question, Option<Transaction>), (Option<Transaction>, AskError)> {
+pub fn parse_ask(payload: &[u8]) -> Result<Asked, (Option<Transaction>, AskError)> {
     let refuse = |transaction, why: String| Err((transaction, AskError::Request(why)));
     if payload.len() > ASK_BYTES_MAX {
         return refuse(None, format!("the request has more than {ASK_BYTES_MAX} bytes"));
@@ -36,7 +54,13 @@ pub fn parse_ask(payload: &[u8]) -> Result<(Question, Option<Transaction>), (Opt
             Err(e) => return refuse(transaction_of(text), format!("the request is not a question: {e}")),
         }
     } else {
-        AskPayload { question: text.to_owned(), choices: Vec::new(), transaction: None }
+        AskPayload {
+            question: text.to_owned(),
+            choices: Vec::new(),
+            kind: None,
+            deadline_ms: None,
+            transaction: None,
+        }
     };
     let transaction = match ask.transaction {
         Some(TransactionPayload::Text(text)) if text.len() > TRANSACTION_BYTES_MAX => {
@@ -62,7 +86,18 @@ pub fn parse_ask(payload: &[u8]) -> Result<(Question, Option<Transaction>), (Opt
             format!("a choice is empty or has more than {CHOICE_CHARS_MAX} characters"),
         );
     }
-    Ok((Question { text, choices: ask.choices }, transaction))
+    let kind = match ask.kind.as_deref() {
+        None => None,
+        Some(word) => match answer_kind(word) {
+            Some(kind) => Some(kind),
+            None => return refuse(transaction, "the type is not yes_no, number, color or one_of".to_owned()),
+        },
+    };
+    if kind == Some(AnswerKind::Choice) && ask.choices.is_empty() {
+        return refuse(transaction, "one_of needs choices".to_owned());
+    }
+    let question = Question { text, choices: ask.choices, kind };
+    Ok(Asked { question, transaction, patience: ask.deadline_ms.map(Duration::from_millis) })
 }
 
 /// The transaction of a request that is wrong otherwise, so that its asker hears of it.

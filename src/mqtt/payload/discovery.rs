@@ -3,11 +3,14 @@
 //! <https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery>. Keys are written out: they are those of the
 //! documentation, and a message is a few kilobytes once a connection.
 
+mod standing;
+
 use serde_json::{Map, Value, json};
 
 use super::{INTERVAL_MAX, SHORT_CHARS_MAX};
 use crate::config::{CameraConfig, PROMPT_CHARS_MAX};
 use crate::mqtt::topic::{DiscoveryTopics, Topics};
+use crate::standing::StandingConfig;
 
 const URL: &str = env!("CARGO_PKG_REPOSITORY");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -40,7 +43,12 @@ pub fn bridge(discovery: &DiscoveryTopics, topics: &Topics) -> (String, Value) {
 }
 
 /// The topic and the payload of a camera with all of its entities.
-pub fn camera(discovery: &DiscoveryTopics, topics: &Topics, camera: &CameraConfig) -> (String, Value) {
+pub fn camera(
+    discovery: &DiscoveryTopics,
+    topics: &Topics,
+    camera: &CameraConfig,
+    standing: &StandingConfig,
+) -> (String, Value) {
     let name = &camera.name;
     let id = discovery.camera_id(name);
     let entities = Entities { id: &id, camera: name };
@@ -57,7 +65,7 @@ pub fn camera(discovery: &DiscoveryTopics, topics: &Topics, camera: &CameraConfi
         entities.prompt(topics),
     ]
     .into_iter()
-    .map(|(key, entity)| (key.to_owned(), entity))
+    .chain(entities.standing(topics, standing))
     .collect();
     let payload = json!({
         "device": {
@@ -77,6 +85,22 @@ pub fn camera(discovery: &DiscoveryTopics, topics: &Topics, camera: &CameraConfi
     (discovery.config(&id), payload)
 }
 
+/// The old message with the components that the new one has not as platforms alone, which takes them away; none when
+/// nothing goes.
+pub fn farewell(old: &Value, new: &Value) -> Option<Value> {
+    let components = |message: &Value| message["components"].as_object().cloned().unwrap_or_default();
+    let (old, current) = (components(old), components(new));
+    let gone = old.into_iter().filter(|(key, _)| !current.contains_key(key));
+    let stubs: Map<String, Value> =
+        gone.map(|(key, component)| (key, json!({ "platform": component["platform"] }))).collect();
+    if stubs.is_empty() {
+        return None;
+    }
+    let mut farewell = new.clone();
+    farewell["components"] = Value::Object(current.into_iter().chain(stubs).collect());
+    Some(farewell)
+}
+
 fn origin() -> Value {
     json!({ "name": "captiond", "sw_version": VERSION, "support_url": URL })
 }
@@ -89,21 +113,21 @@ struct Entities<'a> {
 
 impl Entities<'_> {
     /// What every entity has, and what is its own.
-    fn entity(&self, key: &'static str, platform: &str, name: &str, own: Value) -> (&'static str, Value) {
+    fn entity(&self, key: &str, platform: &str, name: &str, own: Value) -> (String, Value) {
         let mut entity = json!({
             "platform": platform,
             "name": name,
             "unique_id": format!("{}_{key}", self.id),
-            "default_entity_id": format!("{platform}.{}_{key}", self.camera.replace('-', "_")),
+            "default_entity_id": format!("{platform}.{}_{key}", self.camera).replace('-', "_"),
         });
         if let (Some(entity), Value::Object(own)) = (entity.as_object_mut(), own) {
             entity.extend(own);
         }
-        (key, entity)
+        (key.to_owned(), entity)
     }
 
     /// The state is cut to what Home Assistant takes; the whole text is an attribute.
-    fn caption(&self, topics: &Topics, expiry_s: u64) -> (&'static str, Value) {
+    fn caption(&self, topics: &Topics, expiry_s: u64) -> (String, Value) {
         let topic = topics.caption(self.camera);
         let own = json!({
             "state_topic": topic,
@@ -115,7 +139,7 @@ impl Entities<'_> {
         self.entity("caption", "sensor", "Caption", own)
     }
 
-    fn confidence(&self, topics: &Topics, expiry_s: u64) -> (&'static str, Value) {
+    fn confidence(&self, topics: &Topics, expiry_s: u64) -> (String, Value) {
         let own = json!({
             "state_topic": topics.caption(self.camera),
             "value_template": "{{ 'ON' if value_json.low_confidence else 'OFF' }}",
@@ -126,7 +150,7 @@ impl Entities<'_> {
         self.entity("low_confidence", "binary_sensor", "Picture shows too little", own)
     }
 
-    fn latency(&self, topics: &Topics, expiry_s: u64) -> (&'static str, Value) {
+    fn latency(&self, topics: &Topics, expiry_s: u64) -> (String, Value) {
         let own = json!({
             "state_topic": topics.caption(self.camera),
             "value_template": "{{ value_json.latency_ms.total }}",
@@ -140,7 +164,7 @@ impl Entities<'_> {
         self.entity("latency", "sensor", "Latency", own)
     }
 
-    fn ask(&self, topics: &Topics) -> (&'static str, Value) {
+    fn ask(&self, topics: &Topics) -> (String, Value) {
         let own = json!({
             "command_topic": topics.ask(self.camera),
             "max": SHORT_CHARS_MAX,
@@ -151,7 +175,7 @@ impl Entities<'_> {
     }
 
     /// An error or a guess has no state, and says why in its attributes.
-    fn answer(&self, topics: &Topics) -> (&'static str, Value) {
+    fn answer(&self, topics: &Topics) -> (String, Value) {
         let topic = topics.answer(self.camera);
         let own = json!({
             "state_topic": topic,
@@ -165,7 +189,7 @@ impl Entities<'_> {
         self.entity("answer", "sensor", "Answer", own)
     }
 
-    fn describe(&self, topics: &Topics) -> (&'static str, Value) {
+    fn describe(&self, topics: &Topics) -> (String, Value) {
         let own = json!({
             "command_topic": topics.describe(self.camera),
             "payload_press": "now",
@@ -174,13 +198,13 @@ impl Entities<'_> {
         self.entity("describe", "button", "Describe now", own)
     }
 
-    fn enabled(&self, topics: &Topics) -> (&'static str, Value) {
+    fn enabled(&self, topics: &Topics) -> (String, Value) {
         let state = topics.enabled(self.camera);
         let own = json!({ "state_topic": state, "command_topic": Topics::set(&state), "icon": "mdi:eye" });
         self.entity("enabled", "switch", "Captioning", own)
     }
 
-    fn interval(&self, topics: &Topics) -> (&'static str, Value) {
+    fn interval(&self, topics: &Topics) -> (String, Value) {
         let state = topics.interval(self.camera);
         let own = json!({
             "state_topic": state,
@@ -196,7 +220,7 @@ impl Entities<'_> {
         self.entity("interval", "number", "Least time between captions", own)
     }
 
-    fn prompt(&self, topics: &Topics) -> (&'static str, Value) {
+    fn prompt(&self, topics: &Topics) -> (String, Value) {
         let state = topics.prompt(self.camera);
         let own = json!({
             "state_topic": state,

@@ -23,9 +23,26 @@ fn same_json(found: &[u8], example: &str) {
     assert_eq!(value(found), value(example.as_bytes()));
 }
 
+/// By the name of the payload.
+const EXAMPLES: [(&str, &str); 7] = [
+    ("caption", CAPTION_EXAMPLE),
+    ("ask", ASK_EXAMPLE),
+    ("answer", ANSWER_EXAMPLE),
+    ("error", ERROR_EXAMPLE),
+    ("labels", LABELS_EXAMPLE),
+    ("event", EVENT_EXAMPLE),
+    ("stats", STATS_EXAMPLE),
+];
+
 fn ask(transaction: Option<Transaction>) -> Ask {
-    let question = Question { text: "Is there a dog?".to_owned(), choices: vec![] };
-    Ask { camera: 0, question, reply: Reply { transaction, ..Reply::default() }, asked_at: Instant::now() }
+    let question = Question { text: "Is there a dog?".to_owned(), ..Question::default() };
+    Ask {
+        camera: 0,
+        question,
+        reply: Reply { transaction, ..Reply::default() },
+        asked_at: Instant::now(),
+        deadline: None,
+    }
 }
 
 #[test]
@@ -91,26 +108,28 @@ fn every_example_is_a_payload() {
     round_trip::<ErrorPayload>(ERROR_EXAMPLE);
     round_trip::<InfoPayload>(INFO_EXAMPLE);
     round_trip::<StatsPayload>(STATS_EXAMPLE);
+    round_trip::<LabelsPayload>(LABELS_EXAMPLE);
+    round_trip::<EventPayload>(EVENT_EXAMPLE);
 }
 
 #[test]
 fn docs_mqtt_md_shows_the_examples() {
     let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/mqtt.md")).unwrap();
-    for example in [CAPTION_EXAMPLE, ASK_EXAMPLE, ANSWER_EXAMPLE, ERROR_EXAMPLE, INFO_EXAMPLE, STATS_EXAMPLE]
-    {
+    for example in EXAMPLES.map(|(_, example)| example).into_iter().chain([INFO_EXAMPLE]) {
         assert!(docs.contains(&format!("```json\n{example}```")), "docs/mqtt.md lacks {example}");
     }
 }
 
 #[test]
 fn reads_a_question_as_json_or_plain_text() {
-    let (question, transaction) = parse_ask(ASK_EXAMPLE.as_bytes()).unwrap();
+    let Asked { question, transaction, patience } = parse_ask(ASK_EXAMPLE.as_bytes()).unwrap();
+    assert_eq!((question.kind, patience), (Some(caption::AnswerKind::YesNo), Some(Duration::from_secs(3))));
     assert_eq!((question.text.as_str(), question.choices.len()), ("Is there a dog?", 2));
     assert_eq!(transaction, Some(Transaction::Text("42".to_owned())));
-    let (question, transaction) = parse_ask(b" what is this? \n").unwrap();
+    let Asked { question, transaction, .. } = parse_ask(b" what is this? \n").unwrap();
     assert_eq!((question.text.as_str(), transaction), ("what is this?", None));
     let newer = br#"{"question": "x", "transaction": 7, "language": "de"}"#;
-    assert_eq!(parse_ask(newer).unwrap().1, Some(Transaction::Number(7)));
+    assert_eq!(parse_ask(newer).unwrap().transaction, Some(Transaction::Number(7)));
 }
 
 #[test]
@@ -121,6 +140,9 @@ fn refuses_what_is_no_question_and_keeps_its_transaction() {
     assert_eq!(refused(br#"{"transaction": 7}"#).0, seven);
     assert_eq!(refused(br#"{"question": "  ", "transaction": 7}"#).0, seven);
     assert_eq!(refused(br#"{"question": "x", "choices": [""], "transaction": 7}"#).0, seven);
+    assert_eq!(refused(br#"{"question": "x", "type": "poem", "transaction": 7}"#).0, seven);
+    assert_eq!(refused(br#"{"question": "x", "type": "one_of", "transaction": 7}"#).0, seven);
+    assert_eq!(refused(br#"{"question": "x", "deadline_ms": -1, "transaction": 7}"#).0, seven);
     for bad in [&b""[..], b" ", b"\xFF\xFE", b"{", long.as_bytes(), &[b'x'; ASK_BYTES_MAX + 1]] {
         assert!(matches!(refused(bad), (None, AskError::Request(_))));
     }
@@ -136,4 +158,33 @@ fn a_long_text_is_cut_between_words_and_characters() {
     let cut = shorten(&"größe ".repeat(60));
     assert!(cut.chars().count() <= SHORT_CHARS_MAX && cut.ends_with("größe…"), "{cut}");
     assert_eq!(shorten(&"ü".repeat(300)).chars().count(), SHORT_CHARS_MAX);
+}
+
+/// Compiled, by the name of the payload.
+fn check(name: &str, value: &serde_json::Value) -> Result<(), String> {
+    let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+    compiler.add_resource("schema.json", schemas_of()[name].clone()).unwrap();
+    let schema = compiler.compile("schema.json", &mut schemas).unwrap();
+    schemas.validate(value, schema).map_err(|e| format!("{e:#}"))
+}
+
+fn schemas_of() -> serde_json::Map<String, serde_json::Value> {
+    super::schemas()
+}
+
+#[test]
+fn every_example_fits_its_schema_and_nothing_else_does() {
+    assert_eq!(schemas_of().len(), EXAMPLES.len());
+    for (name, example) in EXAMPLES {
+        let value: serde_json::Value = serde_json::from_str(example).unwrap();
+        check(name, &value).unwrap();
+        // A required key that is missing, and a value of another type.
+        let required = schemas_of()[name]["required"][0].as_str().unwrap().to_owned();
+        let mut without = value.clone();
+        without.as_object_mut().unwrap().remove(&required);
+        assert!(check(name, &without).is_err(), "{name} without {required}");
+        let mut wrong = value.clone();
+        wrong[required.as_str()] = serde_json::json!([{}]);
+        assert!(check(name, &wrong).is_err(), "{name} with another {required}");
+    }
 }

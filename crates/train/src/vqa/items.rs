@@ -26,7 +26,7 @@ impl From<QuestionRow> for Item {
     fn from(row: QuestionRow) -> Item {
         Item {
             kind: row.kind.name().to_owned(),
-            question: Question { text: row.question, choices: row.choices },
+            question: Question { text: row.question, choices: row.choices, kind: None },
             answers: BTreeMap::from([(plain(&row.answer), 1.0)]),
             image: row.image,
         }
@@ -69,7 +69,7 @@ pub(crate) fn of_set(data: &Path, set: &str) -> Result<Vec<Item>> {
         let image = row.image?;
         Some(Item {
             kind: set.to_owned(),
-            question: Question { text: row.question, choices: choices.clone() },
+            question: Question { text: row.question, choices: choices.clone(), kind: None },
             answers: row.answers.into_iter().map(|(answer, worth)| (plain(&answer), worth)).collect(),
             image,
         })

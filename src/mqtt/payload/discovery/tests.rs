@@ -20,7 +20,8 @@ const OF_EVERY_ENTITY: [&str; 15] = [
     "qos",
     "device_class",
 ];
-const OF_PLATFORMS: [(&str, &[&str]); 6] = [
+const OF_PLATFORMS: [(&str, &[&str]); 7] = [
+    ("event", &["state_topic", "value_template", "event_types"]),
     (
         "sensor",
         &[
@@ -157,7 +158,7 @@ fn check(topic: &str, payload: &Value) {
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         assert!(domain == platform && object.chars().all(allowed), "{entity_id}");
         let needed: &[&str] = match platform {
-            "sensor" | "binary_sensor" => &["state_topic"],
+            "sensor" | "binary_sensor" | "event" => &["state_topic"],
             _ => &["command_topic"],
         };
         needed.iter().for_each(|needed| assert!(entity[needed].is_string(), "{key} lacks {needed}"));
@@ -180,7 +181,7 @@ fn every_message_holds_documented_keys_alone_and_all_that_are_needed() {
     let (topic, payload) = bridge(&discovery, &topics);
     check(&topic, &payload);
     for name in ["porch", "front-door_2"] {
-        let (topic, payload) = camera(&discovery, &topics, &camera_config(name));
+        let (topic, payload) = camera(&discovery, &topics, &camera_config(name), &standing());
         check(&topic, &payload);
         assert!(serde_json::to_vec(&payload).unwrap().len() < 8 << 10);
     }
@@ -189,7 +190,7 @@ fn every_message_holds_documented_keys_alone_and_all_that_are_needed() {
 #[test]
 fn a_camera_is_available_when_the_daemon_and_the_camera_are() {
     let (discovery, topics) = (DiscoveryTopics::new("homeassistant", "x"), Topics::new("captiond"));
-    let (topic, payload) = camera(&discovery, &topics, &camera_config("porch"));
+    let (topic, payload) = camera(&discovery, &topics, &camera_config("porch"), &StandingConfig::default());
     assert_eq!(topic, "homeassistant/device/captiond_x_porch/config");
     assert_eq!(payload["availability_mode"], "all");
     let at: Vec<_> =
@@ -198,4 +199,46 @@ fn a_camera_is_available_when_the_daemon_and_the_camera_are() {
     let caption = &payload["components"]["caption"];
     assert_eq!(caption["expire_after"], 180, "three heartbeats");
     assert_eq!(payload["device"]["via_device"], "captiond_x_bridge");
+}
+
+/// One of everything.
+fn standing() -> StandingConfig {
+    let text = r#"
+[[camera]]
+name = "porch"
+source = { type = "replay", path = "." }
+[[camera.question]]
+id = "garage-door"
+question = "Is the door open?"
+type = "yes_no"
+[[camera.question]]
+id = "cars"
+question = "How many cars are there?"
+[[camera.label]]
+id = "dog"
+text = "a dog"
+[[camera.rule]]
+id = "r"
+label = ["dog"]
+"#;
+    let config = crate::config::Config::parse(text, std::path::Path::new("")).unwrap();
+    config.cameras[0].standing.clone()
+}
+
+#[test]
+fn what_stands_becomes_entities_and_goes_again() {
+    let (discovery, topics) = (DiscoveryTopics::new("homeassistant", "x"), Topics::new("captiond"));
+    let describe =
+        |standing: &StandingConfig| camera(&discovery, &topics, &camera_config("porch"), standing).1;
+    let with = describe(&standing());
+    let of = |key: &str| with["components"][key]["platform"].as_str().unwrap();
+    assert_eq!(
+        ["question_garage-door", "question_cars", "label_dog", "rules"].map(of),
+        ["binary_sensor", "sensor", "binary_sensor", "event"]
+    );
+    let without = describe(&StandingConfig::default());
+    let farewell = farewell(&with, &without).unwrap();
+    assert_eq!(farewell["components"]["label_dog"], json!({ "platform": "binary_sensor" }));
+    assert_eq!(farewell["components"]["caption"], without["components"]["caption"]);
+    assert!(super::farewell(&without, &with).is_none(), "nothing goes");
 }
