@@ -5,8 +5,10 @@
 mod broker;
 mod commands;
 mod demo;
+mod homie;
 mod memory;
 mod mqtt;
+mod onvif;
 #[cfg(feature = "rtsp")]
 mod rtsp;
 mod sources;

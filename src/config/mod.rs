@@ -6,6 +6,7 @@
 
 mod bundle_dir;
 mod camera;
+mod outputs;
 mod problem;
 mod reader;
 pub mod reference;
@@ -33,6 +34,7 @@ pub const MQTT_PORT: u16 = 1883;
 pub const MQTT_TLS_PORT: u16 = 8883;
 pub const BASE_TOPIC: &str = "captiond";
 pub const DISCOVERY_PREFIX: &str = "homeassistant";
+pub const HOMIE_DOMAIN: &str = "homie";
 pub const KEEP_ALIVE: Duration = Duration::from_secs(30);
 pub const REPLAY_INTERVAL: Duration = Duration::from_secs(2);
 pub const FOLDER_INTERVAL: Duration = Duration::from_secs(1);
@@ -94,6 +96,10 @@ pub struct MqttConfig {
     pub keep_alive: Duration,
     /// The prefix under which Home Assistant is told of the cameras; none where it is not.
     pub discovery: Option<String>,
+    /// The first level of the topics by the Homie convention; none where there are none.
+    pub homie: Option<String>,
+    /// The first levels of the topics of ONVIF events; none where there are none.
+    pub onvif_prefix: Option<String>,
     /// None where the connection is not encrypted.
     pub tls: Option<Tls>,
 }
@@ -110,6 +116,8 @@ impl Default for MqttConfig {
             qos: Qos::AtLeastOnce,
             keep_alive: KEEP_ALIVE,
             discovery: Some(DISCOVERY_PREFIX.to_owned()),
+            homie: None,
+            onvif_prefix: None,
             tls: None,
         }
     }
@@ -224,12 +232,16 @@ fn config(root: &mut Section<'_>, folder: &Path) -> Option<Config> {
         }
         cameras_checked.push(camera);
     }
+    let mqtt = mqtt.unwrap_or_default();
+    if mqtt.homie.is_some() {
+        outputs::refuse_same_homie_ids(root, &cameras_checked);
+    }
     Some(Config {
         bundle,
         engine,
         device,
         threads: threads.unwrap_or_else(default_threads),
-        mqtt: mqtt.unwrap_or_default(),
+        mqtt,
         cameras: cameras_checked,
     })
 }
@@ -269,6 +281,8 @@ fn mqtt(section: &mut Section<'_>, folder: &Path) -> Option<MqttConfig> {
     let keep_alive =
         section.duration("keep_alive", Duration::from_secs(5)..=hour).unwrap_or(default.keep_alive);
     let discovery = discovery(section);
+    let homie = outputs::homie(section);
+    let onvif_prefix = outputs::onvif_prefix(section);
     Some(MqttConfig {
         host,
         port,
@@ -279,6 +293,8 @@ fn mqtt(section: &mut Section<'_>, folder: &Path) -> Option<MqttConfig> {
         qos,
         keep_alive,
         discovery,
+        homie,
+        onvif_prefix,
         tls,
     })
 }

@@ -15,6 +15,8 @@ pub const PACKET_BYTES_LEAST: usize = 256 << 10;
 /// Requests that may wait for the connection.
 const REQUESTS_MAX: usize = 64;
 const CONNECT_TIMEOUT_S: u64 = 10;
+/// A broker closes a connection at once when it is told to.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A message to be published.
 #[derive(Clone, Debug, PartialEq)]
@@ -182,6 +184,11 @@ fn options_v311(config: &MqttConfig, client_id: &str, will: Option<Will>) -> rum
 }
 
 impl Client {
+    /// The same connection with another quality of service.
+    pub fn with_qos(&self, qos: Qos) -> Client {
+        Client { qos, ..self.clone() }
+    }
+
     /// Waits for room in the queue; an error means that the event loop is gone.
     pub async fn publish(&self, message: Outgoing) -> Result<(), LinkError> {
         let Outgoing { topic, retain, .. } = &message;
@@ -286,6 +293,18 @@ impl EventLoop {
                 Err(e) => Err(error_v5(e, &self.client_id)),
             },
             InnerLoop::V311(eventloop) => eventloop.poll().await.map(event_v311).map_err(lost),
+        }
+    }
+
+    /// To be called after [`Event::Disconnected`], while a [`Client`] of this connection is still there: waits until the
+    /// broker has closed it, at most [`CLOSE_TIMEOUT`].
+    ///
+    /// A socket that is closed before everything was read from it, such as the acknowledgements of the last messages,
+    /// is reset; the broker then loses what it has not read itself, the DISCONNECT among it, and publishes the will.
+    pub async fn closed(&mut self) {
+        let until_error = async { while self.poll().await.is_ok() {} };
+        if tokio::time::timeout(CLOSE_TIMEOUT, until_error).await.is_err() {
+            tracing::debug!("the broker did not close the connection");
         }
     }
 }

@@ -50,7 +50,7 @@ impl Listener {
                         self.hear(message, &inbox);
                     }
                 }
-                Ok(Event::Disconnected) => return,
+                Ok(Event::Disconnected) => return self.eventloop.closed().await,
                 Ok(Event::Subscribed | Event::Other) => {}
                 Err(e) => {
                     self.set_connection(0);

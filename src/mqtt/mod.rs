@@ -1,15 +1,18 @@
-//! The broker's side of the daemon. Two tasks:
+//! The broker's side of the daemon. Two tasks, and a third where the cameras are Homie devices as well:
 //!
 //! - [`Listener`] polls the connection for ever, turns requests into questions of the inbox, and
 //!   tells the publisher about every new connection;
 //! - [`Publisher`] turns results into messages, and publishes the whole retained state again on
-//!   every new connection, since the broker may have forgotten it.
+//!   every new connection, since the broker may have forgotten it;
+//! - [`Homie`] does both for the devices of that convention, on a connection of its own.
 //!
 //! A broker that is down delays nothing: what is retained waits as the latest state, what is not is
 //! dropped and counted.
 
 pub mod client;
+mod homie;
 mod listener;
+mod outputs;
 pub mod payload;
 mod publisher;
 pub mod topic;
@@ -24,13 +27,17 @@ use crate::config::{CameraConfig, MqttConfig};
 use crate::health::Health;
 use crate::message::{Answered, Captioned, Reply, Settings};
 use client::{Outgoing, Will};
+pub use homie::Homie;
 pub use listener::Listener;
+use outputs::Outputs;
 use payload::{CaptionPayload, Producer};
 pub use publisher::Publisher;
-use topic::{DiscoveryTopics, Topics};
+use topic::{DiscoveryTopics, OnvifTopics, Topics};
 
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_LONGEST: Duration = Duration::from_secs(30);
+/// How long after a connection former descriptions are listened for.
+const SWEEP: Duration = Duration::from_secs(10);
 
 pub const ONLINE: &str = "online";
 pub const OFFLINE: &str = "offline";
@@ -49,13 +56,13 @@ struct Shared {
 /// Counts greetings: 0 while there is no connection, else another number whenever everything is to be said anew.
 type Connection = watch::Receiver<u64>;
 
-/// Prepares both tasks; nothing is connected until they run.
+/// Prepares the tasks; nothing is connected until they run.
 pub fn tasks(
     config: &MqttConfig,
     cameras: &[CameraConfig],
     producers: Vec<Producer>,
     health: Arc<Health>,
-) -> (Listener, Publisher) {
+) -> (Listener, Publisher, Option<Homie>) {
     let topics = Topics::new(&config.base_topic);
     let will = Will { topic: topics.bridge_state(), word: OFFLINE };
     let client_id = config.client_id.clone().unwrap_or_else(|| derived_client_id(&config.base_topic));
@@ -69,15 +76,31 @@ pub fn tasks(
         shared: Arc::clone(&shared),
         connection: connection_tx,
     };
-    let captions = vec![None; cameras.len()];
-    let settings = cameras.iter().map(|camera| Settings {
+    let onvif = config.onvif_prefix.as_deref().map(OnvifTopics::new);
+    let homie =
+        config.homie.as_deref().map(|domain| Homie::new(config, domain, &client_id, Arc::clone(&shared)));
+    let (homie, homie_tx) = homie.unzip();
+    let publisher = Publisher {
+        client,
+        shared,
+        connection,
+        settings: initial_settings(cameras),
+        captions: vec![None; cameras.len()],
+        started: Instant::now(),
+        sweeping: None,
+        outputs: Outputs { homie: homie_tx, onvif },
+    };
+    (listener, publisher, homie)
+}
+
+/// What the cameras run with until somebody changes it.
+fn initial_settings(cameras: &[CameraConfig]) -> Vec<Settings> {
+    let settings = |camera: &CameraConfig| Settings {
         enabled: true,
         min_interval: camera.gate.min_interval,
         prompt: camera.prompt.clone(),
-    });
-    let settings = settings.collect();
-    let started = Instant::now();
-    (listener, Publisher { client, shared, connection, settings, captions, started, sweeping: None })
+    };
+    cameras.iter().map(settings).collect()
 }
 
 /// Room for the largest picture that a camera takes, beside its topic and properties.

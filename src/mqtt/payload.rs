@@ -2,6 +2,7 @@
 
 mod ask;
 pub mod discovery;
+pub mod onvif;
 mod set;
 
 use std::time::{Duration, SystemTime};

@@ -8,14 +8,13 @@ use sd_notify::NotifyState;
 use tokio::sync::mpsc;
 
 use super::client::{Client, LinkError, Outgoing};
+use super::outputs::Outputs;
 use super::payload::{self, CameraInfoPayload, CameraStatsPayload, InfoPayload, StatsPayload};
-use super::{Connection, OFFLINE, ONLINE, Shared};
+use super::{Connection, OFFLINE, ONLINE, SWEEP, Shared};
 use crate::health::{self, Count};
 use crate::message::{Captioned, Publication, Settings};
 
 const STATS_INTERVAL: Duration = Duration::from_secs(60);
-/// How long after a connection former descriptions are listened for.
-const SWEEP: Duration = Duration::from_secs(10);
 /// `systemctl status` may lag by so much.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -30,6 +29,7 @@ pub struct Publisher {
     pub(super) started: Instant,
     /// Since when former descriptions are listened for.
     pub(super) sweeping: Option<Instant>,
+    pub(super) outputs: Outputs,
 }
 
 impl Publisher {
@@ -164,6 +164,12 @@ impl Publisher {
         // A new connection is greeted first, or the greeting would say this caption once more.
         if self.connection.has_changed().unwrap_or(false) {
             self.greet().await?;
+        }
+        self.outputs.forward(&publication, &self.shared.health);
+        if let Some(event) = self.outputs.event(&publication, &self.shared.cameras)
+            && self.is_connected()
+        {
+            self.client.publish(event).await?;
         }
         let (camera, message) = match publication {
             Publication::Caption(captioned) => {

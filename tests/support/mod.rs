@@ -1,6 +1,7 @@
 //! Brokers, clients and a daemon that sees without a bundle.
 
 pub mod client;
+pub mod homie;
 pub mod http;
 #[cfg(feature = "rtsp")]
 pub mod rtsp;

@@ -1,0 +1,40 @@
+//! Where results go beside the daemon's own topics, each of them optional.
+
+use tokio::sync::mpsc;
+
+use super::client::Outgoing;
+use super::payload;
+use super::payload::onvif::scene_event;
+use super::topic::OnvifTopics;
+use crate::config::CameraConfig;
+use crate::health::{Count, Health};
+use crate::message::Publication;
+
+/// The outputs that are configured.
+pub(super) struct Outputs {
+    /// To the devices of the Homie convention, which have a connection of their own.
+    pub(super) homie: Option<mpsc::Sender<Publication>>,
+    pub(super) onvif: Option<OnvifTopics>,
+}
+
+impl Outputs {
+    /// Hands a result on. Never waits: full means dropped and counted.
+    pub(super) fn forward(&self, publication: &Publication, health: &Health) {
+        let Some(homie) = &self.homie else { return };
+        if homie.try_send(publication.clone()).is_err() {
+            let camera = match publication {
+                Publication::Caption(captioned) => captioned.frame.camera,
+                Publication::Answer(answered) => answered.ask.camera,
+                Publication::Settings(camera, _) => *camera,
+            };
+            health.count(camera, Count::Dropped);
+        }
+    }
+
+    /// The ONVIF event of a result, where there is one.
+    pub(super) fn event(&self, publication: &Publication, cameras: &[CameraConfig]) -> Option<Outgoing> {
+        let topics = self.onvif.as_ref()?;
+        let (camera, event) = scene_event(publication, cameras)?;
+        Some(Outgoing::json(topics.scene_text(camera), payload::json(&event)))
+    }
+}
