@@ -9,6 +9,7 @@ mod homie;
 mod memory;
 mod mqtt;
 mod onvif;
+mod recipes;
 #[cfg(feature = "rtsp")]
 mod rtsp;
 mod sources;

@@ -155,3 +155,30 @@ pub fn is_value(property: &Property, payload: &[u8]) -> bool {
         other => panic!("no property of ours is of the type {other}"),
     }
 }
+
+#[test]
+fn the_rules_refuse_descriptions_that_break_them() {
+    let good = serde_json::json!({
+        "homie": "5.0", "version": 7, "name": "Car", "root": "garage",
+        "nodes": { "lights": { "properties": { "power": { "datatype": "boolean", "settable": true } } } },
+    });
+    assert_eq!(check_description(&good).unwrap().len(), 1);
+    let property = "/nodes/lights/properties/power";
+    for (at, key, value) in [
+        ("", "homie", serde_json::json!("4.0")),
+        ("", "version", serde_json::json!("7")),
+        ("", "name", Value::Null),
+        ("", "root", serde_json::json!("my_garage")),
+        ("", "children", serde_json::json!(["A"])),
+        ("", "color", serde_json::json!("red")),
+        ("/nodes", "a_b", serde_json::json!({})),
+        (property, "datatype", serde_json::json!("text")),
+        (property, "datatype", serde_json::json!("enum")),
+        (property, "settable", serde_json::json!("true")),
+        (property, "unit", Value::Null),
+    ] {
+        let mut bad = good.clone();
+        bad.pointer_mut(at).unwrap().as_object_mut().unwrap().insert(key.to_owned(), value);
+        assert!(check_description(&bad).is_err(), "{at}/{key}");
+    }
+}
