@@ -6,7 +6,8 @@
 //!                                     +------------------ listener task <--- broker <-+
 //! ```
 //!
-//! It ends in this order: captures, inbox, inference, publisher (which says offline), listener.
+//! It ends in this order: captures, inbox, inference, publisher (which says offline), listener, and the task of the
+//! Homie devices where there is one: it gets copies from the publisher and has a connection of its own.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};

@@ -1,4 +1,5 @@
-//! The command lines of `docs/mqtt.md`, run as they stand there against a real broker and a daemon.
+//! The command lines of `docs/mqtt.md` and the flow of `examples/node-red`, run as they stand there against a real
+//! broker and a daemon.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
@@ -53,7 +54,7 @@ impl Site {
         assert!(line.contains(" -h localhost "), "{line}: names no host that could be replaced");
         let line = line.replace(" -h localhost ", &format!(" -h 127.0.0.1 -p {} ", self.server.port()));
         let mut command = Command::new("sh");
-        command.args(["-c", &format!("exec {line}")]).stdout(Stdio::piped());
+        command.args(["-c", &format!("exec {line}")]).stdout(Stdio::piped()).stderr(Stdio::null());
         Process(command.spawn().unwrap())
     }
 }
@@ -190,5 +191,41 @@ fn a_command_line_that_gets_no_answer_is_found_out() {
     ] {
         let outcome = try_recipe(&site, &watcher, line, Instant::now() + Duration::from_secs(1));
         assert!(outcome.is_err(), "{line}");
+    }
+}
+
+#[test]
+fn the_node_red_flow_is_whole_and_speaks_of_our_topics() {
+    let text = include_str!("../examples/node-red/flows.json");
+    let nodes: Vec<Value> = serde_json::from_str(text).unwrap();
+    let text_of = |node: &Value, key: &str| node[key].as_str().unwrap_or_default().to_owned();
+    let ids: Vec<_> = nodes.iter().map(|node| text_of(node, "id")).collect();
+    for node in &nodes {
+        let wires = node["wires"].as_array().into_iter().flatten().flat_map(|ends| ends.as_array().unwrap());
+        let broker = node.get("broker").filter(|_| node["type"] != "mqtt-broker");
+        for end in wires.chain(broker).chain(node.get("z")) {
+            assert!(ids.contains(&end.as_str().unwrap().to_owned()), "{end} is no node");
+        }
+    }
+    let topics = captiond::mqtt::topic::Topics::new("captiond");
+    let heard: Vec<_> =
+        nodes.iter().filter(|n| n["type"] == "mqtt in").map(|n| text_of(n, "topic")).collect();
+    assert_eq!(heard, [topics.caption("+"), "node-red/captiond/answers".to_owned(), topics.answer("porch")]);
+    let asks = nodes.iter().filter(|node| text_of(node, "func").contains(&topics.ask("porch")));
+    assert_eq!(asks.count(), 2, "one function asks with MQTT 5 and one with 3.1.1");
+}
+
+/// `cargo test --release node_red -- --ignored`
+#[test]
+#[ignore = "installs Node-RED from the npm registry"]
+fn node_red_matches_every_answer_to_its_question() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/node_red.py");
+    let mut command = Command::new("python3");
+    let output = command.arg(script).arg("--captiond").arg(env!("CARGO_BIN_EXE_captiond")).output();
+    let Ok(output) = output else { return skipped("python3 is not installed") };
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    if let Some(why) = said.strip_prefix("skipped: ") {
+        skipped(why.trim());
     }
 }
