@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use captiond::config::{Config, Protocol};
 use serde_json::json;
@@ -242,4 +243,13 @@ fn a_broker_that_has_forgotten_everything_is_told_again() {
         }
     }
     daemon.stop();
+}
+
+#[test]
+fn a_daemon_with_homie_stops_promptly_without_a_broker() {
+    let photos = color_photos();
+    let daemon = RunningDaemon::start(homie(server::free_port(), Protocol::V5, photos.path()));
+    let started = Instant::now();
+    daemon.stop();
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }

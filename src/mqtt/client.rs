@@ -15,7 +15,7 @@ pub const PACKET_BYTES_LEAST: usize = 256 << 10;
 /// Requests that may wait for the connection.
 const REQUESTS_MAX: usize = 64;
 const CONNECT_TIMEOUT_S: u64 = 10;
-/// A broker closes a connection at once when it is told to.
+/// A broker closes a connection at once when it is told to; [`EventLoop::closed`] waits no longer.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A message to be published.
@@ -297,7 +297,7 @@ impl EventLoop {
     }
 
     /// To be called after [`Event::Disconnected`], while a [`Client`] of this connection is still there: waits until the
-    /// broker has closed it, at most [`CLOSE_TIMEOUT`].
+    /// broker has closed it, at most two seconds.
     ///
     /// A socket that is closed before everything was read from it, such as the acknowledgements of the last messages,
     /// is reset; the broker then loses what it has not read itself, the DISCONNECT among it, and publishes the will.

@@ -38,3 +38,26 @@ impl Outputs {
         Some(Outgoing::json(topics.scene_text(camera), payload::json(&event)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::message::Settings;
+
+    #[test]
+    fn what_finds_the_channel_full_is_dropped_and_counted() {
+        let (homie, mut publications) = mpsc::channel(1);
+        let (outputs, health) = (Outputs { homie: Some(homie), onvif: None }, Health::new(2, None));
+        for prompt in ["first", "second"] {
+            let settings =
+                Settings { enabled: true, min_interval: Duration::ZERO, prompt: prompt.to_owned() };
+            outputs.forward(&Publication::Settings(1, settings), &health);
+        }
+        assert_eq!((health.counters(0).dropped, health.counters(1).dropped), (0, 1));
+        let kept = publications.try_recv().unwrap();
+        assert!(matches!(kept, Publication::Settings(1, settings) if settings.prompt == "first"));
+        assert!(publications.try_recv().is_err());
+    }
+}

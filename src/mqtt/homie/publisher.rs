@@ -172,7 +172,7 @@ impl Publisher {
         let online = health.cameras_online().borrow().clone();
         let mut news = Vec::new();
         for (camera, (online, said)) in online.into_iter().zip(&mut self.states).enumerate() {
-            let word = state(online, *said, health.camera_fault(camera).is_some());
+            let word = state(online, said, health.camera_fault(camera).is_some());
             if std::mem::replace(said, word) != word {
                 news.push(Said::retained(self.devices.topics.state(&self.devices.camera_id(camera)), word));
             }
