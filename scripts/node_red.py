@@ -12,6 +12,7 @@ import argparse
 import collections
 import contextlib
 import json
+import operator
 import pathlib
 import queue
 import shutil
@@ -162,7 +163,7 @@ def check(ear, way, red_port, broker_port):
     matched = [ear.next_on(f"{PROBE}/{way}") for _ in QUESTIONS]
     for answer in matched:
         print(f"{way}: {answer}")
-    by_question = lambda answer: answer["question"]
+    by_question = operator.itemgetter("question")
     if sorted(matched, key=by_question) != sorted(given, key=by_question):
         sys.exit(f"{way}: the daemon answered {given}")
     if sorted(map(by_question, matched)) != sorted(QUESTIONS):

@@ -65,7 +65,8 @@ fn devices_are_described_by_the_convention_and_go_from_init_to_ready() {
         }
         daemon.stop();
         for device in [WALL, ROOT] {
-            early.wait_for_text(&format!("{device}/$state"), "disconnected");
+            let message = early.wait_for_topic(&format!("{device}/$state"));
+            assert_eq!(message.payload, b"disconnected", "{device}");
         }
     }
 }
@@ -193,6 +194,25 @@ fn questions_are_answered_and_refused_as_on_the_daemons_own_topics() {
     let busy = client.wait_for_topic(&value("json")).json();
     assert_eq!((&busy["code"], &busy["transaction"]), (&json!("busy"), &json!(9)));
     daemon.hold.set(false);
+    daemon.stop();
+}
+
+#[test]
+fn a_camera_that_fails_is_lost_and_the_others_stay_ready() {
+    let (server, photos) = (server::embedded(), color_photos());
+    let text = "[[camera]]\nname = \"gate\"\nsource = { type = \"pipe\", command = [\"false\"] }\n";
+    let failing = Config::parse(text, photos.path()).unwrap().cameras.remove(0);
+    let client = Client::connect(server.port(), Protocol::V5, "viewer", "homie/#");
+    let mut config = homie(server.port(), Protocol::V5, photos.path());
+    config.cameras.push(failing);
+    let daemon = RunningDaemon::start(config);
+    let state = "homie/5/captiond-wall-watcher-gate/$state";
+    assert_eq!(client.wait_for_topic(state).payload, b"init");
+    assert_eq!(client.wait_for_topic(state).payload, b"lost");
+    let late = Client::connect(server.port(), Protocol::V5, "late", "homie/#");
+    for device in [ROOT, WALL] {
+        assert_eq!(late.wait_for_topic(&format!("{device}/$state")).payload, b"ready");
+    }
     daemon.stop();
 }
 

@@ -9,7 +9,8 @@ use crate::message::{Captioned, Publication, Settings};
 use crate::mqtt::client::{Client, LinkError};
 use crate::mqtt::{SWEEP, initial_settings, payload};
 
-/// How often is looked whether the sweep is over, and for cameras that could not even be opened.
+/// How often is looked whether the sweep is over, and for faults: those of a camera that could not even be opened are no
+/// news to the watch, and others are known a moment after the camera is gone.
 const TICK: Duration = Duration::from_secs(5);
 
 pub(super) struct Publisher {
@@ -188,12 +189,14 @@ impl Publisher {
     }
 }
 
-/// The state of a camera after `before`. One that has neither delivered nor failed is still being opened.
+/// The state of a camera after `before`. One that has neither delivered nor failed is still being opened; one that ends
+/// without a fault, as every camera does when the daemon stops, has left in good order.
 fn state(online: bool, before: &str, has_failed: bool) -> &'static str {
     match online {
         true => READY,
-        false if has_failed || before != INIT => LOST,
-        false => INIT,
+        false if has_failed => LOST,
+        false if before == INIT => INIT,
+        false => DISCONNECTED,
     }
 }
 
@@ -202,11 +205,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_camera_is_ready_while_it_delivers_and_lost_when_it_does_not_any_more() {
+    fn a_camera_is_ready_while_it_delivers_and_lost_when_it_has_failed() {
         assert_eq!(state(false, INIT, false), INIT);
         assert_eq!(state(false, INIT, true), LOST);
         assert_eq!(state(true, INIT, false), READY);
         assert_eq!(state(true, LOST, true), READY);
-        assert_eq!(state(false, READY, false), LOST);
+        assert_eq!(state(false, READY, true), LOST);
+        assert_eq!(state(false, READY, false), DISCONNECTED);
+        assert_eq!(state(false, DISCONNECTED, true), LOST);
     }
 }
