@@ -6,7 +6,8 @@
 //!                                     +------------------ listener task <--- broker <-+
 //! ```
 //!
-//! It ends in this order: captures, inbox, inference, publisher (which says offline), listener.
+//! It ends in this order: captures, inbox, inference, publisher (which says offline), listener, and the task of the
+//! Homie devices where there is one: it gets copies from the publisher and has a connection of its own.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -93,10 +94,12 @@ pub fn run_with(config: &Config, eyes: Eyes, shutdown: &Shutdown, hang: Duration
     let mailboxes: Vec<Arc<Mailbox>> = config.cameras.iter().map(|_| Arc::default()).collect();
     let captures = start_captures(config, &inbox, &mailboxes, &health, shutdown, hang)?;
     let captures = watch_captures(captures, Arc::clone(&health), shutdown)?;
-    let (listener, publisher) = mqtt::tasks(&config.mqtt, &config.cameras, producers, Arc::clone(&health))
-        .context("open the queue for messages")?;
+    let (listener, publisher, homie) =
+        mqtt::tasks(&config.mqtt, &config.cameras, producers, Arc::clone(&health))
+            .context("open the queue for messages")?;
     let listener = runtime.spawn(listener.run(Arc::clone(&inbox), mailboxes.clone()));
     let mut publisher = runtime.spawn(publisher.run(publications));
+    let homie = homie.map(|homie| runtime.spawn(homie.run(Arc::clone(&inbox))));
 
     notify(&[NotifyState::Ready]);
     tracing::info!(cameras = config.cameras.len(), "started");
@@ -121,6 +124,9 @@ pub fn run_with(config: &Config, eyes: Eyes, shutdown: &Shutdown, hang: Duration
         let goodbye = async {
             if publisher.await.context("the publisher panicked")? {
                 listener.await.context("the listener panicked")?;
+            }
+            if let Some(homie) = homie {
+                homie.await.context("the Homie devices' task panicked")?;
             }
             anyhow::Ok(())
         };

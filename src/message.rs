@@ -107,6 +107,19 @@ pub enum Publication {
     Event(Event),
 }
 
+impl Publication {
+    /// The camera that it is about, by its place in the configuration.
+    pub fn camera(&self) -> usize {
+        match self {
+            Publication::Caption(captioned) => captioned.frame.camera,
+            Publication::Answer(answered) | Publication::StandingAnswer(_, answered) => answered.ask.camera,
+            Publication::Settings(camera, _) | Publication::Standing(camera, _) => *camera,
+            Publication::Labels(labels) => labels.frame.camera,
+            Publication::Event(event) => event.frame.camera,
+        }
+    }
+}
+
 /// One caption of one frame.
 #[derive(Clone, Debug)]
 pub struct Captioned {

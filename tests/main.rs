@@ -6,8 +6,11 @@ mod broker;
 mod commands;
 mod delivery;
 mod demo;
+mod homie;
 mod memory;
 mod mqtt;
+mod onvif;
+mod recipes;
 #[cfg(feature = "rtsp")]
 mod rtsp;
 mod sources;

@@ -8,7 +8,7 @@ use humantime::format_duration;
 
 use super::models::{Configured, Loaded, load, load_configured};
 use super::{BundleArgs, Failure, output};
-use crate::config::{CameraConfig, Config};
+use crate::config::{CameraConfig, Config, MqttConfig};
 use crate::shutdown::Shutdown;
 use crate::{daemon, demo};
 
@@ -49,17 +49,26 @@ fn summary(config: &Config, configured: &Configured) -> String {
     lines.extend([
         format!("engine {} on {}, {} threads", config.engine, config.device, config.threads),
         format!(
-            "mqtt {} to {}:{}{user}, topics under {}, qos {}, keep alive {}",
+            "mqtt {} to {}:{}{user}, topics under {}{}, qos {}, keep alive {}",
             mqtt.protocol.as_str(),
             mqtt.host,
             mqtt.port,
             mqtt.base_topic,
+            outputs(mqtt),
             mqtt.qos as u8,
             format_duration(mqtt.keep_alive)
         ),
     ]);
     lines.extend(config.cameras.iter().map(camera_summary));
     lines.join("\n")
+}
+
+/// Where else it publishes.
+fn outputs(mqtt: &MqttConfig) -> String {
+    let named = [("Home Assistant", &mqtt.discovery), ("Homie", &mqtt.homie), ("ONVIF", &mqtt.onvif_prefix)];
+    let under =
+        |(name, prefix): (&str, &Option<String>)| Some(format!(", {name} under {}", prefix.as_ref()?));
+    named.into_iter().filter_map(under).collect()
 }
 
 fn camera_summary(camera: &CameraConfig) -> String {

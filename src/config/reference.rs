@@ -68,6 +68,11 @@ queue_age_max = "{queue_age_max}"
 # Whether Home Assistant is told of the cameras (MQTT discovery), and under which prefix.
 discovery = true
 discovery_prefix = "{DISCOVERY_PREFIX}"
+# Whether the cameras are devices of the Homie convention as well (openHAB finds those), and its first topic level.
+homie = false
+homie_domain = "{HOMIE_DOMAIN}"
+# Publishes every new caption as an ONVIF event too, under these first levels.
+#onvif_prefix = "MyDev"
 
 "#,
         host = mqtt.host,
@@ -332,7 +337,7 @@ This file is generated from the code (`src/config/reference.rs`); a test keeps t
 Both report every problem at once, each with its TOML path, and exit with 78 when there is one:
 
 ```text
-mqtt.prot: unknown key, known are: host, tls, ca_file, cert_file, key_file, alpn, port, protocol, username, password_file, client_id, base_topic, qos, keep_alive, discovery, discovery_prefix
+mqtt.prot: unknown key, known are: host, tls, ca_file, cert_file, key_file, alpn, port, protocol, username, password_file, client_id, base_topic, qos, keep_alive, discovery, discovery_prefix, homie, homie_domain, onvif_prefix
 camera[0].source.interval: must be 10ms to 1day (got 1ms)
 ```
 

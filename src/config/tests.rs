@@ -168,6 +168,31 @@ fn a_camera_is_told_its_format_and_controls_and_mistakes_in_them_are_named() {
 }
 
 #[test]
+fn homie_is_refused_where_it_would_make_one_camera_of_two() {
+    let two = CAMERA.replace("yard", "back_yard") + &CAMERA.replace("yard", "back-yard");
+    assert!(parse(&two).is_ok(), "without Homie they are two");
+    let why = "needs another name for \"back-yard\" or \"back_yard\": both are \"back-yard\" there";
+    assert_eq!(problems(&format!("[mqtt]\nhomie = true\n{two}")), [format!("mqtt.homie: {why}")]);
+}
+
+#[test]
+fn outputs_are_off_unless_they_are_asked_for() {
+    let of = |keys: &str| parse(&format!("[mqtt]\n{keys}\n{CAMERA}")).map(|config| config.mqtt);
+    let mqtt = of("homie_domain = \"house\"").unwrap();
+    assert_eq!((mqtt.homie, mqtt.onvif_prefix), (None, None));
+    let mqtt = of("homie = true\nonvif_prefix = \"site/box\"").unwrap();
+    assert_eq!((mqtt.homie.as_deref(), mqtt.onvif_prefix.as_deref()), (Some("homie"), Some("site/box")));
+    for (keys, problem) in [
+        ("homie_domain = \"a/b\"", "mqtt.homie_domain: must be one topic level"),
+        ("homie_domain = \"\"", "mqtt.homie_domain: must be one topic level"),
+        ("onvif_prefix = \"a/#\"", "mqtt.onvif_prefix: must be topic levels"),
+    ] {
+        let found = problems(&format!("[mqtt]\n{keys}\n{CAMERA}"));
+        assert!(matches!(&found[..], [one] if one.starts_with(problem)), "{found:?}");
+    }
+}
+
+#[test]
 fn a_syntax_error_names_its_line() {
     let found = problems("[mqtt]\nhost = \n");
     assert!(found.len() == 1 && found[0].contains("line 2"), "{found:?}");

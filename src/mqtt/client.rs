@@ -6,6 +6,7 @@
 //! [`Ticket`], and publishes it anew when none came back.
 
 mod connect;
+mod event;
 mod ledger;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -17,6 +18,7 @@ use rumqttc::{mqttbytes, v5};
 use tokio::sync::Semaphore;
 
 pub use connect::{Session, Will, client};
+use event::{Moved, error_v5, event_v5, event_v311};
 use ledger::Ledger;
 pub use ledger::Ticket;
 
@@ -29,6 +31,8 @@ pub const PACKET_BYTES_LEAST: usize = 256 << 10;
 const MESSAGES_MAX: usize = 64;
 /// The same and room for subscriptions and acknowledgements, which are not counted.
 const REQUESTS_MAX: usize = 2 * MESSAGES_MAX;
+/// A broker closes a connection at once when it is told to; [`EventLoop::closed`] waits no longer.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A message to be published.
 #[derive(Clone, Debug, PartialEq)]
@@ -169,6 +173,11 @@ enum InnerLoop {
 }
 
 impl Client {
+    /// The same connection with another quality of service.
+    pub fn with_qos(&self, qos: Qos) -> Client {
+        Client { qos, ..self.clone() }
+    }
+
     /// Waits for room in the queue; an error means that the event loop is gone. A message that finds no connection is
     /// forgotten, as are those that a lost connection owed: over the next one it would come before the greeting.
     pub async fn publish(&self, message: Outgoing) -> Result<(), LinkError> {
@@ -306,6 +315,18 @@ impl EventLoop {
         &self.client_id
     }
 
+    /// To be called after [`Event::Disconnected`], while a [`Client`] of this connection is still there: waits until the
+    /// broker has closed it, at most two seconds.
+    ///
+    /// A socket that is closed before everything was read from it, such as the acknowledgements of the last messages,
+    /// is reset; the broker then loses what it has not read itself, the DISCONNECT among it, and publishes the will.
+    pub async fn closed(&mut self) {
+        let until_error = async { while self.poll().await.is_ok() {} };
+        if tokio::time::timeout(CLOSE_TIMEOUT, until_error).await.is_err() {
+            tracing::debug!("the broker did not close the connection");
+        }
+    }
+
     /// Nothing of the lost connection is sent again, and nothing of it is heard any more.
     fn forget(&mut self) {
         // While it is locked nothing is handed over, so both queues lose the same messages.
@@ -327,73 +348,4 @@ impl EventLoop {
         }
         self.line.room.add_permits(ledger.clear());
     }
-}
-
-/// What the library did.
-enum Moved {
-    /// A message left, with this packet identifier; 0 at QoS 0.
-    Sent(u16),
-    Acknowledged(u16),
-    Event(Event),
-}
-
-fn error_v5(e: v5::ConnectionError, client_id: &str) -> LinkError {
-    use v5::mqttbytes::v5::DisconnectReasonCode::SessionTakenOver;
-    match e {
-        v5::ConnectionError::MqttState(v5::StateError::ServerDisconnect {
-            reason_code: SessionTakenOver,
-            ..
-        }) => LinkError::TakenOver(client_id.to_owned()),
-        other => lost(other),
-    }
-}
-
-fn event_v5(event: v5::Event) -> Moved {
-    use v5::mqttbytes::v5::{Packet, PubAckReason};
-    Moved::Event(match event {
-        v5::Event::Incoming(Packet::ConnAck(_)) => Event::Connected,
-        v5::Event::Incoming(Packet::SubAck(_)) => Event::Subscribed,
-        v5::Event::Incoming(Packet::PubAck(ack)) => {
-            if !matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers) {
-                // It will not be taken later either, so it counts as dealt with.
-                tracing::error!(reason = ?ack.reason, "the broker refused a message");
-            }
-            return Moved::Acknowledged(ack.pkid);
-        }
-        v5::Event::Incoming(Packet::Publish(publish)) => {
-            let properties = publish.properties.clone().unwrap_or_default();
-            Event::Message(Box::new(Incoming {
-                topic: String::from_utf8_lossy(&publish.topic).into_owned(),
-                payload: publish.payload.clone(),
-                retained: publish.retain,
-                response_topic: properties.response_topic,
-                correlation: properties.correlation_data.map(|data| data.to_vec()),
-                user_properties: properties.user_properties,
-                receipt: Receipt(Inbound::V5(publish)),
-            }))
-        }
-        v5::Event::Outgoing(rumqttc::Outgoing::Publish(packet_id)) => return Moved::Sent(packet_id),
-        v5::Event::Outgoing(rumqttc::Outgoing::Disconnect) => Event::Disconnected,
-        _ => Event::Other,
-    })
-}
-
-fn event_v311(event: rumqttc::Event) -> Moved {
-    Moved::Event(match event {
-        rumqttc::Event::Incoming(rumqttc::Packet::ConnAck(_)) => Event::Connected,
-        rumqttc::Event::Incoming(rumqttc::Packet::SubAck(_)) => Event::Subscribed,
-        rumqttc::Event::Incoming(rumqttc::Packet::PubAck(ack)) => return Moved::Acknowledged(ack.pkid),
-        rumqttc::Event::Incoming(rumqttc::Packet::Publish(publish)) => Event::Message(Box::new(Incoming {
-            topic: publish.topic.clone(),
-            payload: publish.payload.clone(),
-            retained: publish.retain,
-            response_topic: None,
-            correlation: None,
-            user_properties: Vec::new(),
-            receipt: Receipt(Inbound::V311(publish)),
-        })),
-        rumqttc::Event::Outgoing(rumqttc::Outgoing::Publish(packet_id)) => return Moved::Sent(packet_id),
-        rumqttc::Event::Outgoing(rumqttc::Outgoing::Disconnect) => Event::Disconnected,
-        _ => Event::Other,
-    })
 }

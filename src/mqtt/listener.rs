@@ -82,7 +82,7 @@ impl Listener {
                         self.hear(message, &inbox);
                     }
                 }
-                Ok(Event::Disconnected) => return,
+                Ok(Event::Disconnected) => return self.eventloop.closed().await,
                 Ok(Event::Delivered(ticket)) => self.deliver(ticket),
                 Ok(Event::Subscribed | Event::Other) => {}
                 Err(e) => {

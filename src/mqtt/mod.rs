@@ -1,16 +1,19 @@
-//! The broker's side of the daemon. Two tasks:
+//! The broker's side of the daemon. Two tasks, and a third where the cameras are Homie devices as well:
 //!
 //! - [`Listener`] polls the connection for ever, turns requests into questions of the inbox, and
 //!   tells the publisher about every new connection;
 //! - [`Publisher`] turns results into messages, and publishes the whole retained state again on
-//!   every new connection, since the broker may have forgotten it.
+//!   every new connection, since the broker may have forgotten it;
+//! - [`Homie`] does both for the devices of that convention, on a connection of its own.
 //!
 //! A broker that is down delays nothing: what is retained waits as the latest state, captions of new scenes wait in
 //! the queue on disk, and the rest is dropped and counted.
 
 pub mod client;
+mod homie;
 mod listener;
 mod outbox;
+mod outputs;
 pub mod payload;
 mod publisher;
 pub mod topic;
@@ -28,15 +31,19 @@ use crate::message::{Answered, Captioned, Event, Labels, Reply, Settings};
 use crate::spool::{Spool, SpoolError};
 use crate::standing::StandingConfig;
 use client::{Outgoing, Session, Will};
+pub use homie::Homie;
 pub use listener::Listener;
 use listener::Lives;
 use outbox::Outbox;
+use outputs::Outputs;
 use payload::{CaptionPayload, EventPayload, LabelsPayload, Producer};
 pub use publisher::Publisher;
-use topic::{DiscoveryTopics, Topics};
+use topic::{DiscoveryTopics, OnvifTopics, Topics};
 
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_LONGEST: Duration = Duration::from_secs(30);
+/// How long after a connection former descriptions are listened for.
+const SWEEP: Duration = Duration::from_secs(10);
 
 pub const ONLINE: &str = "online";
 pub const OFFLINE: &str = "offline";
@@ -58,7 +65,7 @@ type Connection = watch::Receiver<u64>;
 /// Acknowledgements that may wait for the publisher. More than a few connections can owe.
 const DELIVERIES_MAX: usize = 4096;
 
-/// Prepares both tasks; nothing is connected until they run.
+/// Prepares the tasks; nothing is connected until they run.
 ///
 /// # Errors
 /// When the queue on disk cannot be used.
@@ -67,7 +74,7 @@ pub fn tasks(
     cameras: &[CameraConfig],
     producers: Vec<Producer>,
     health: Arc<Health>,
-) -> Result<(Listener, Publisher), SpoolError> {
+) -> Result<(Listener, Publisher, Option<Homie>), SpoolError> {
     let spool = match &config.queue {
         Some(queue) => Some(Spool::open(&queue.dir, queue.limits, SystemTime::now())?),
         None => None,
@@ -90,13 +97,10 @@ pub fn tasks(
         deliveries: deliveries_tx,
         lives: Lives::default(),
     };
-    let captions = vec![None; cameras.len()];
-    let settings = cameras.iter().map(|camera| Settings {
-        enabled: true,
-        min_interval: camera.gate.min_interval,
-        prompt: camera.prompt.clone(),
-    });
-    let settings = settings.collect();
+    let onvif = config.onvif_prefix.as_deref().map(OnvifTopics::new);
+    let homie =
+        config.homie.as_deref().map(|domain| Homie::new(config, domain, &client_id, Arc::clone(&shared)));
+    let (homie, homie_tx) = homie.unzip();
     let publisher = Publisher {
         client,
         shared,
@@ -106,14 +110,25 @@ pub fn tasks(
         is_connected: false,
         greeted: 0,
         owes_captions: false,
-        settings,
+        settings: initial_settings(cameras),
         standing: cameras.iter().map(|camera| camera.standing.clone()).collect(),
         states: BTreeMap::new(),
-        captions,
+        captions: vec![None; cameras.len()],
         started: Instant::now(),
         sweeping: None,
+        outputs: Outputs { homie: homie_tx, onvif },
     };
-    Ok((listener, publisher))
+    Ok((listener, publisher, homie))
+}
+
+/// What the cameras run with until somebody changes it.
+fn initial_settings(cameras: &[CameraConfig]) -> Vec<Settings> {
+    let settings = |camera: &CameraConfig| Settings {
+        enabled: true,
+        min_interval: camera.gate.min_interval,
+        prompt: camera.prompt.clone(),
+    };
+    cameras.iter().map(settings).collect()
 }
 
 /// Room for the largest picture that a camera takes, beside its topic and properties.

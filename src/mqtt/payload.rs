@@ -2,6 +2,7 @@
 
 mod ask;
 pub mod discovery;
+pub mod onvif;
 mod schema;
 mod set;
 mod standing;

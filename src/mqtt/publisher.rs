@@ -10,15 +10,14 @@ use tokio::sync::mpsc;
 
 use super::client::{Client, LinkError, Outgoing, Ticket};
 use super::outbox::{Kept, Outbox};
+use super::outputs::Outputs;
 use super::payload::{self, CameraInfoPayload, CameraStatsPayload, InfoPayload, StatsPayload};
-use super::{Connection, OFFLINE, ONLINE, Shared};
+use super::{Connection, OFFLINE, ONLINE, SWEEP, Shared};
 use crate::health::{self, Count};
 use crate::message::{Captioned, Publication, Settings};
 use crate::standing::StandingConfig;
 
 const STATS_INTERVAL: Duration = Duration::from_secs(60);
-/// How long after a connection former descriptions are listened for.
-const SWEEP: Duration = Duration::from_secs(10);
 /// How long the last messages may take to be acknowledged.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// `systemctl status` may lag by so much.
@@ -47,6 +46,7 @@ pub struct Publisher {
     pub(super) started: Instant,
     /// Since when former descriptions are listened for.
     pub(super) sweeping: Option<Instant>,
+    pub(super) outputs: Outputs,
 }
 
 impl Publisher {
@@ -130,10 +130,10 @@ impl Publisher {
     /// The current caption of each camera, once more.
     async fn publish_captions(&mut self) -> Result<(), LinkError> {
         self.owes_captions = false;
-        for (made_at, captioned) in self.captions.iter().flatten() {
-            let renewed = Captioned { changed: false, ..captioned.clone() };
-            let Some(message) = self.shared.caption(&renewed, made_at.elapsed()) else { continue };
+        for (made_at, captioned) in self.captions.iter_mut().flatten() {
+            let Some(message) = self.shared.caption(captioned, made_at.elapsed()) else { continue };
             self.client.publish(message).await?;
+            captioned.changed = false;
         }
         Ok(())
     }
@@ -234,6 +234,10 @@ impl Publisher {
         if self.connection.has_changed().unwrap_or(false) {
             self.turn().await?;
         }
+        self.outputs.forward(&publication, &self.shared.health);
+        if let Some(event) = self.outputs.event(&publication, &self.shared.cameras) {
+            self.keep(publication.camera(), event).await?;
+        }
         match publication {
             Publication::Caption(captioned) => self.publish_caption(captioned).await,
             Publication::Settings(camera, settings) => {
@@ -251,7 +255,7 @@ impl Publisher {
             }
             Publication::Event(event) => {
                 let message = self.shared.event(&event);
-                self.keep(event.frame.camera, message).await
+                self.keep(event.frame.camera, message).await.map(drop)
             }
             Publication::Answer(answered) if self.is_connected => {
                 self.client.publish(self.shared.answer(&answered)).await
@@ -297,12 +301,15 @@ impl Publisher {
     async fn publish_caption(&mut self, captioned: Captioned) -> Result<(), LinkError> {
         let (camera, is_new) = (captioned.frame.camera, captioned.changed);
         tracing::debug!(camera, seq = captioned.frame.seq, "caption");
-        let message = self.shared.caption(&captioned, Duration::ZERO);
-        self.captions[camera] = Some((Instant::now(), captioned));
-        let Some(message) = message else { return Ok(()) };
+        let Some(message) = self.shared.caption(&captioned, Duration::ZERO) else { return Ok(()) };
         if is_new {
-            return self.keep(camera, message).await;
+            let arrives = self.keep(camera, message).await?;
+            // Said again, it is no news, unless nobody has heard of it.
+            let captioned = Captioned { changed: !arrives, ..captioned };
+            self.captions[camera] = Some((Instant::now(), captioned));
+            return Ok(());
         }
+        self.captions[camera] = Some((Instant::now(), captioned));
         if self.is_connected && !self.outbox.is_behind() {
             return self.client.publish(message).await;
         }
@@ -310,19 +317,20 @@ impl Publisher {
         Ok(())
     }
 
-    /// Publishes a message that is to arrive, sooner or later.
-    async fn keep(&mut self, camera: usize, message: Outgoing) -> Result<(), LinkError> {
+    /// Publishes a message that is to arrive, sooner or later. False when it is lost.
+    async fn keep(&mut self, camera: usize, message: Outgoing) -> Result<bool, LinkError> {
         match self.outbox.keep(message, self.is_connected, SystemTime::now()) {
-            Kept::Send(message) => self.client.publish(message).await,
+            Kept::Send(message) => self.client.publish(message).await?,
             Kept::Stored { n_dropped } => {
                 self.count_dropped(camera, n_dropped);
-                self.catch_up().await
+                self.catch_up().await?;
             }
             Kept::Lost => {
                 self.count_dropped(camera, 1);
-                Ok(())
+                return Ok(false);
             }
         }
+        Ok(true)
     }
 
     /// Old messages of the queue do not say whose they were: they count for the camera that needed the room.

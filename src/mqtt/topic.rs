@@ -1,5 +1,11 @@
 //! Every topic of the program, rendered and parsed. `docs/mqtt.md` describes them.
 
+mod homie;
+mod onvif;
+
+pub use homie::{HomieTopics, homie_id, is_homie_id};
+pub use onvif::OnvifTopics;
+
 /// The topics beneath one base topic.
 #[derive(Clone, Debug)]
 pub struct Topics {

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod durable;
+pub mod homie;
 pub mod http;
 #[cfg(feature = "rtsp")]
 pub mod rtsp;

@@ -1,0 +1,74 @@
+//! What the library reports, in the words of both versions of the protocol.
+
+use rumqttc::v5;
+
+use super::{Event, Inbound, Incoming, LinkError, Receipt, lost};
+
+/// What the library did.
+pub(super) enum Moved {
+    /// A message left, with this packet identifier; 0 at QoS 0.
+    Sent(u16),
+    Acknowledged(u16),
+    Event(Event),
+}
+
+pub(super) fn error_v5(e: v5::ConnectionError, client_id: &str) -> LinkError {
+    use v5::mqttbytes::v5::DisconnectReasonCode::SessionTakenOver;
+    match e {
+        v5::ConnectionError::MqttState(v5::StateError::ServerDisconnect {
+            reason_code: SessionTakenOver,
+            ..
+        }) => LinkError::TakenOver(client_id.to_owned()),
+        other => lost(other),
+    }
+}
+
+pub(super) fn event_v5(event: v5::Event) -> Moved {
+    use v5::mqttbytes::v5::{Packet, PubAckReason};
+    Moved::Event(match event {
+        v5::Event::Incoming(Packet::ConnAck(_)) => Event::Connected,
+        v5::Event::Incoming(Packet::SubAck(_)) => Event::Subscribed,
+        v5::Event::Incoming(Packet::PubAck(ack)) => {
+            if !matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers) {
+                // It will not be taken later either, so it counts as dealt with.
+                tracing::error!(reason = ?ack.reason, "the broker refused a message");
+            }
+            return Moved::Acknowledged(ack.pkid);
+        }
+        v5::Event::Incoming(Packet::Publish(publish)) => {
+            let properties = publish.properties.clone().unwrap_or_default();
+            Event::Message(Box::new(Incoming {
+                topic: String::from_utf8_lossy(&publish.topic).into_owned(),
+                payload: publish.payload.clone(),
+                retained: publish.retain,
+                response_topic: properties.response_topic,
+                correlation: properties.correlation_data.map(|data| data.to_vec()),
+                user_properties: properties.user_properties,
+                receipt: Receipt(Inbound::V5(publish)),
+            }))
+        }
+        v5::Event::Outgoing(rumqttc::Outgoing::Publish(packet_id)) => return Moved::Sent(packet_id),
+        v5::Event::Outgoing(rumqttc::Outgoing::Disconnect) => Event::Disconnected,
+        _ => Event::Other,
+    })
+}
+
+pub(super) fn event_v311(event: rumqttc::Event) -> Moved {
+    Moved::Event(match event {
+        rumqttc::Event::Incoming(rumqttc::Packet::ConnAck(_)) => Event::Connected,
+        rumqttc::Event::Incoming(rumqttc::Packet::SubAck(_)) => Event::Subscribed,
+        rumqttc::Event::Incoming(rumqttc::Packet::PubAck(ack)) => return Moved::Acknowledged(ack.pkid),
+        rumqttc::Event::Incoming(rumqttc::Packet::Publish(publish)) => Event::Message(Box::new(Incoming {
+            topic: publish.topic.clone(),
+            payload: publish.payload.clone(),
+            retained: publish.retain,
+            response_topic: None,
+            correlation: None,
+            user_properties: Vec::new(),
+            receipt: Receipt(Inbound::V311(publish)),
+        })),
+        rumqttc::Event::Outgoing(rumqttc::Outgoing::Publish(packet_id)) => return Moved::Sent(packet_id),
+        rumqttc::Event::Outgoing(rumqttc::Outgoing::Disconnect) => Event::Disconnected,
+        _ => Event::Other,
+    })
+}
