@@ -92,16 +92,16 @@ fn main() -> Result<()> {
         &table(&photos, &scored, |i, t| raw(&photos[i], t) >= level),
     );
     for (threshold, deviations) in [
-        (0.5, 0.0),
-        (0.3, 0.0),
+        (0.03, 0.0),
+        (0.05, 0.0),
+        (0.1, 0.0),
+        (0.15, 0.0),
         (0.2, 0.0),
-        (0.5, 1.0),
-        (0.3, 1.0),
-        (0.3, 1.5),
-        (0.2, 1.5),
-        (0.5, 2.0),
-        (0.3, 2.0),
-        (0.2, 2.0),
+        (0.05, 1.5),
+        (0.1, 1.5),
+        (0.05, 2.0),
+        (0.1, 2.0),
+        (0.05, 3.0),
     ] {
         let on = stream(&photos, &camera_of, threshold, deviations, against);
         show(

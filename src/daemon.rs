@@ -86,6 +86,7 @@ pub fn run_with(config: &Config, eyes: Eyes, shutdown: &Shutdown, hang: Duration
             vision: *vision,
             prompt: camera.prompt.clone(),
             standing: camera.standing.clone(),
+            image: camera.image,
         };
         let watches: Vec<Watch> = config.cameras.iter().zip(&eyes.of_camera).map(watch).collect();
         let visions = eyes.visions.into_iter().map(|(vision, _)| vision).collect();

@@ -105,6 +105,8 @@ pub enum Publication {
     StandingAnswer(String, Answered),
     Labels(Labels),
     Event(Event),
+    /// The picture of a caption, as JPEG.
+    Image(usize, Vec<u8>),
 }
 
 impl Publication {
@@ -113,7 +115,9 @@ impl Publication {
         match self {
             Publication::Caption(captioned) => captioned.frame.camera,
             Publication::Answer(answered) | Publication::StandingAnswer(_, answered) => answered.ask.camera,
-            Publication::Settings(camera, _) | Publication::Standing(camera, _) => *camera,
+            Publication::Settings(camera, _)
+            | Publication::Standing(camera, _)
+            | Publication::Image(camera, _) => *camera,
             Publication::Labels(labels) => labels.frame.camera,
             Publication::Event(event) => event.frame.camera,
         }

@@ -7,6 +7,8 @@ use std::fs;
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 
+use image::codecs::jpeg::JpegEncoder;
+use image::imageops::thumbnail;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
 
 /// Largest file that is read.
@@ -15,6 +17,10 @@ pub const FILE_BYTES_MAX: u64 = 64 << 20;
 pub const SIDE_MAX: u32 = 16_384;
 /// Largest decoded image, in bytes.
 pub const DECODED_BYTES_MAX: u64 = 256 << 20;
+
+/// Longest side of a picture that is published, in pixels.
+pub const IMAGE_SIDE_MAX: u32 = 640;
+const JPEG_QUALITY: u8 = 80;
 
 const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
 
@@ -86,6 +92,25 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage, PhotoError> {
     Ok(image.into_rgb8())
 }
 
+/// A JPEG of the picture, its longer side [`IMAGE_SIDE_MAX`] at most.
+///
+/// # Errors
+/// When the picture cannot be encoded: it has no pixels.
+pub fn encode(image: &RgbImage) -> Result<Vec<u8>, PhotoError> {
+    let (width, height) = image.dimensions();
+    let longest = width.max(height);
+    let mut jpeg = Vec::new();
+    let mut encoder = JpegEncoder::new_with_quality(&mut jpeg, JPEG_QUALITY);
+    if longest <= IMAGE_SIDE_MAX {
+        encoder.encode_image(image)?;
+    } else {
+        let scaled =
+            |side: u32| (u64::from(side) * u64::from(IMAGE_SIDE_MAX) / u64::from(longest)).max(1) as u32;
+        encoder.encode_image(&thumbnail(image, scaled(width), scaled(height)))?;
+    }
+    Ok(jpeg)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,5 +162,13 @@ mod tests {
         let sof = photo.windows(2).position(|w| w == [0xFF, 0xC0]).unwrap();
         photo[sof + 5..sof + 9].copy_from_slice(&[0xFF, 0xFF, 0xFF, 0xFF]);
         assert!(decode(&photo).is_err());
+    }
+
+    #[test]
+    fn a_picture_that_is_published_is_small() {
+        for (from, to) in [((1920, 1080), (640, 360)), ((64, 48), (64, 48)), ((5000, 2), (640, 1))] {
+            let jpeg = encode(&RgbImage::new(from.0, from.1)).unwrap();
+            assert_eq!(decode(&jpeg).unwrap().dimensions(), to);
+        }
     }
 }

@@ -16,6 +16,7 @@ use crate::gate::{Gate, GateConfig, Glance};
 use crate::health::{Count, Health};
 use crate::inbox::{Inbox, Work};
 use crate::message::{Answered, Ask, AskError, Captioned, Changes, Latency, Publication, Reading, Settings};
+use crate::photo;
 use crate::standing::{Standing, StandingConfig};
 
 /// The longest time without a sign of life while nothing comes in.
@@ -69,6 +70,8 @@ pub struct Watch {
     /// The words that every caption begins with.
     pub prompt: String,
     pub standing: StandingConfig,
+    /// Whether the picture of a caption is published with it.
+    pub image: bool,
 }
 
 /// The state of the inference thread.
@@ -90,6 +93,7 @@ struct Camera {
     /// The last frame that was encoded: a question about it need not encode it again.
     seen: Option<(u64, Sight)>,
     standing: Standing,
+    image: bool,
     /// For every label those of its texts, see [`Vision::logit_rows`]; none until they are needed.
     label_rows: Option<Vec<Vec<Vec<f32>>>>,
     /// The last frame that was looked at.
@@ -133,6 +137,7 @@ impl<'a> Pipeline<'a> {
             told: None,
             seen: None,
             standing: Standing::new(watch.standing),
+            image: watch.image,
             label_rows: None,
             last: None,
         };
@@ -201,7 +206,11 @@ impl<'a> Pipeline<'a> {
                 self.health.count(camera, Count::Captioned);
                 self.cameras[camera].told = Some((*captioned).clone());
                 self.cameras[camera].standing.hear_caption(&captioned.caption.text);
+                let is_new = captioned.changed;
                 self.tell(*captioned);
+                if self.cameras[camera].image && is_new {
+                    self.show(frame);
+                }
             }
             Ok(Outcome::Same) => {
                 self.health.count(camera, Count::Gated);
@@ -253,6 +262,14 @@ impl<'a> Pipeline<'a> {
         };
         self.cameras[frame.id.camera].seen = Some((frame.id.seq, seen.sight));
         Ok(outcome)
+    }
+
+    /// Publishes the picture of a caption.
+    fn show(&self, frame: &Frame) {
+        match photo::encode(&frame.image) {
+            Ok(jpeg) => self.publish(frame.id.camera, Publication::Image(frame.id.camera, jpeg)),
+            Err(e) => tracing::error!(camera = frame.id.camera, error = %e, "picture not published"),
+        }
     }
 
     fn tell(&self, captioned: Captioned) {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
+mod bridge;
 mod broker;
 mod commands;
 mod delivery;

@@ -98,6 +98,11 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = "/dev", hide = true)]
         dev: PathBuf,
     },
+    /// Look after the broker
+    Mqtt {
+        #[command(subcommand)]
+        command: MqttCommand,
+    },
     /// Look into bundles
     Bundle {
         #[command(subcommand)]
@@ -119,6 +124,15 @@ enum Command {
         /// Print one JSON object instead of a table
         #[arg(long)]
         json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum MqttCommand {
+    /// Take everything away that the broker keeps of this daemon, which must not run
+    Purge {
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
     },
 }
 
@@ -194,6 +208,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Label { image, labels, bundle, json } => look::label(&image, &labels, &bundle, json),
         Command::Run { config } => serve::run(&config),
         Command::Check { config } => serve::check(&config),
+        Command::Mqtt { command: MqttCommand::Purge { config } } => serve::purge(&config),
         Command::Demo { count, bundle } => serve::demo(count, &bundle),
         Command::Cameras { json, dev } => cameras::cameras(&dev, json),
         Command::Bundle { command: BundleCommand::Info { dir, json } } => bundle::info(&dir, json),

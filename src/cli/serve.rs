@@ -4,11 +4,13 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context;
 use humantime::format_duration;
 
 use super::models::{Configured, Loaded, load, load_configured};
 use super::{BundleArgs, Failure, output};
 use crate::config::{CameraConfig, Config, MqttConfig};
+use crate::mqtt::purge;
 use crate::shutdown::Shutdown;
 use crate::{daemon, demo};
 
@@ -26,6 +28,19 @@ pub(super) fn check(path: &Path) -> Result<(), Failure> {
     let config = Config::load(path).map_err(Failure::Config)?;
     let loaded = load_configured(&config).map_err(Failure::Config)?;
     output::line(&summary(&config, &loaded))?;
+    Ok(())
+}
+
+/// Takes everything away that the broker keeps, and lists it.
+pub(super) fn purge(path: &Path) -> Result<(), Failure> {
+    let config = Config::load(path).map_err(Failure::Config)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+    let purged = runtime.block_on(purge::purge(&config.mqtt)).context("purge the broker")?;
+    for topic in &purged {
+        output::line(topic)?;
+    }
+    tracing::info!(topics = purged.len(), "taken away");
     Ok(())
 }
 

@@ -32,6 +32,8 @@ pub struct CameraConfig {
     pub prompt: String,
     pub geometry: Geometry,
     pub gate: GateConfig,
+    /// Whether the picture of a caption is published with it.
+    pub image: bool,
     /// What is asked of every scene.
     pub standing: StandingConfig,
     /// After so long without a picture the source is opened anew.
@@ -49,6 +51,7 @@ impl CameraConfig {
             prompt: String::new(),
             geometry: Geometry::default(),
             gate: GATE,
+            image: false,
             standing: StandingConfig::default(),
             silence: source.silence(),
             frozen: source.is_live().then_some(FROZEN),
@@ -86,13 +89,14 @@ pub(super) fn camera(section: &mut Section<'_>, folder: &Path) -> Option<CameraC
     let geometry = geometry(section);
     let gate = gate(section);
     let standing = standing::standing(section);
+    let image = section.boolean("image").unwrap_or(false);
     let silence = limit(section, "silence");
     let frozen = limit(section, "frozen");
     let default = CameraConfig::new(&name?, source?);
     let silence = silence.unwrap_or(default.silence);
     let frozen = frozen.unwrap_or(default.frozen);
     let source = default.source.clone().with_patience(silence);
-    Some(CameraConfig { source, bundle, prompt, geometry, gate, standing, silence, frozen, ..default })
+    Some(CameraConfig { source, bundle, prompt, geometry, gate, image, standing, silence, frozen, ..default })
 }
 
 fn gate(section: &mut Section<'_>) -> GateConfig {

@@ -8,6 +8,7 @@ use humantime::format_duration;
 use super::camera::{CORNERS_MAX, MASKS_MAX};
 use super::standing::{LABEL_DEVIATIONS, LABEL_HOLD, LABEL_THRESHOLD, RELEASE_SHARE};
 use super::*;
+use crate::photo::IMAGE_SIDE_MAX;
 use crate::source::pixels::PixelFormat;
 use crate::standing::STANDING_MAX;
 
@@ -107,6 +108,9 @@ heartbeat = "{heartbeat}"
 #bundle = "/usr/share/captiond/models/lite"
 # The words that every caption begins with, at most {PROMPT_CHARS_MAX} characters.
 prompt = ""
+# Whether the picture of a caption is published with it, without the private areas, its longer side {IMAGE_SIDE_MAX} pixels at
+# most. Without it no picture leaves the daemon.
+image = false
 # Turned clockwise: 0, 90, 180 or 270 degrees; then mirrored.
 rotate = 0
 mirror = false

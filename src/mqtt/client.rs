@@ -34,6 +34,24 @@ const REQUESTS_MAX: usize = 2 * MESSAGES_MAX;
 /// A broker closes a connection at once when it is told to; [`EventLoop::closed`] waits no longer.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What a payload is; MQTT 5 says it in the content type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    Json,
+    Text,
+    Jpeg,
+}
+
+impl Content {
+    fn media_type(self) -> &'static str {
+        match self {
+            Content::Json => "application/json",
+            Content::Text => "text/plain",
+            Content::Jpeg => "image/jpeg",
+        }
+    }
+}
+
 /// A message to be published.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outgoing {
@@ -44,8 +62,7 @@ pub struct Outgoing {
     pub expiry: Option<Duration>,
     /// MQTT 5 alone.
     pub correlation: Option<Vec<u8>>,
-    /// MQTT 5 alone: whether the content type is JSON or plain text.
-    pub is_json: bool,
+    pub content: Content,
     /// Comes back as [`Event::Delivered`] when the broker has the message.
     pub ticket: Option<Ticket>,
 }
@@ -59,9 +76,14 @@ impl Outgoing {
             retain: false,
             expiry: None,
             correlation: None,
-            is_json: true,
+            content: Content::Json,
             ticket: None,
         }
+    }
+
+    /// A picture that nobody keeps.
+    pub fn jpeg(topic: String, payload: Vec<u8>) -> Outgoing {
+        Outgoing { content: Content::Jpeg, ..Outgoing::json(topic, payload) }
     }
 
     /// Takes what is retained on a topic away.
@@ -72,7 +94,7 @@ impl Outgoing {
     /// A retained word.
     pub fn state(topic: String, word: &str) -> Outgoing {
         let payload = word.as_bytes().to_vec();
-        Outgoing { retain: true, is_json: false, ..Outgoing::json(topic, payload) }
+        Outgoing { retain: true, content: Content::Text, ..Outgoing::json(topic, payload) }
     }
 }
 
@@ -252,12 +274,12 @@ fn lost(e: impl std::fmt::Display) -> LinkError {
 }
 
 fn properties(message: &Outgoing) -> v5::mqttbytes::v5::PublishProperties {
-    let content_type = if message.is_json { "application/json" } else { "text/plain" };
     v5::mqttbytes::v5::PublishProperties {
-        payload_format_indicator: Some(1),
+        // 1: UTF-8 text (MQTT 5, 3.3.2.3.2).
+        payload_format_indicator: Some(u8::from(message.content != Content::Jpeg)),
         message_expiry_interval: message.expiry.map(connect::seconds),
         correlation_data: message.correlation.clone().map(Bytes::from),
-        content_type: Some(content_type.to_owned()),
+        content_type: Some(message.content.media_type().to_owned()),
         ..Default::default()
     }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 use super::Shared;
-use super::client::{self, Client, EventLoop, Outgoing, Session, Will};
+use super::client::{self, Client, Content, EventLoop, Outgoing, Session, Will};
 use super::topic::HomieTopics;
 use crate::config::{MqttConfig, Qos};
 use crate::inbox::Inbox;
@@ -129,6 +129,6 @@ impl Said {
     }
 
     fn json(self) -> Said {
-        Said { message: Outgoing { is_json: true, ..self.message }, ..self }
+        Said { message: Outgoing { content: Content::Json, ..self.message }, ..self }
     }
 }

@@ -70,7 +70,12 @@ impl Listener {
                 }
                 Ok(Event::Message(message)) => {
                     let message = *message;
-                    if self.is_birth(&message) {
+                    if self.shared.topics.requested(&message.topic).is_some() {
+                        if self.respond(&message) {
+                            n_greetings += 1;
+                            self.set_connection(n_greetings);
+                        }
+                    } else if self.is_birth(&message) {
                         tracing::info!("Home Assistant has started");
                         n_greetings += 1;
                         self.set_connection(n_greetings);
@@ -113,6 +118,29 @@ impl Listener {
             // It will be sent once more over the next connection.
             tracing::error!(ticket, "an acknowledgement was lost");
         }
+    }
+
+    /// Answers a request to the daemon itself. True when everything is to be said anew.
+    fn respond(&self, message: &Incoming) -> bool {
+        let Some(name) = self.shared.topics.requested(&message.topic) else { return false };
+        let reply_topic = message.response_topic.clone().unwrap_or_else(|| self.shared.topics.response(name));
+        if message.retained || !self.shared.topics.is_response_topic(&reply_topic) {
+            tracing::warn!(request = name, "retained request, or one with a bad response topic, ignored");
+            return false;
+        }
+        let outcome = match name {
+            "health_check" => Ok(self.shared.health_report()),
+            "republish" => Ok(serde_json::Value::Null),
+            other => Err(format!("there is no request {other:?}; health_check and republish are known")),
+        };
+        let is_anew = name == "republish";
+        let payload = payload::ResponsePayload::new(&message.payload, outcome, SystemTime::now());
+        let correlation = message.correlation.clone();
+        let response = Outgoing { correlation, ..Outgoing::json(reply_topic, payload::json(&payload)) };
+        if let Err(e) = self.client.try_publish(response) {
+            tracing::warn!(request = name, error = %e, "response dropped");
+        }
+        is_anew
     }
 
     /// Home Assistant has started anew, and may have missed what is not retained or came before.

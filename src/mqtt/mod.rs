@@ -16,6 +16,7 @@ mod outbox;
 mod outputs;
 pub mod payload;
 mod publisher;
+pub mod purge;
 pub mod topic;
 
 use std::collections::BTreeMap;
@@ -36,7 +37,7 @@ pub use listener::Listener;
 use listener::Lives;
 use outbox::Outbox;
 use outputs::Outputs;
-use payload::{CaptionPayload, EventPayload, LabelsPayload, Producer};
+use payload::{BridgeEventPayload, CaptionPayload, EventPayload, LabelsPayload, Producer};
 pub use publisher::Publisher;
 use topic::{DiscoveryTopics, OnvifTopics, Topics};
 
@@ -113,6 +114,7 @@ pub fn tasks(
         settings: initial_settings(cameras),
         standing: cameras.iter().map(|camera| camera.standing.clone()).collect(),
         states: BTreeMap::new(),
+        said_online: vec![false; cameras.len()],
         captions: vec![None; cameras.len()],
         started: Instant::now(),
         sweeping: None,
@@ -230,6 +232,30 @@ impl Shared {
         let name = &self.cameras[event.frame.camera].name;
         let payload = EventPayload::new(event, name, SystemTime::now());
         Outgoing::json(self.topics.event(name), payload::json(&payload))
+    }
+
+    /// How the daemon is, for those who ask.
+    fn health_report(&self) -> serde_json::Value {
+        let online = self.health.cameras_online().borrow().clone();
+        let cameras =
+            self.cameras.iter().zip(online).map(|(camera, online)| (camera.name.clone(), online.into()));
+        let cameras: serde_json::Map<String, serde_json::Value> = cameras.collect();
+        serde_json::json!({ "healthy": cameras.values().all(|online| online == true), "cameras": cameras })
+    }
+
+    /// The picture of a caption, with its expiry.
+    fn image(&self, camera: usize, jpeg: Vec<u8>) -> Outgoing {
+        let camera = &self.cameras[camera];
+        let expiry = Some(camera.caption_expiry());
+        Outgoing { retain: true, expiry, ..Outgoing::jpeg(self.topics.image(&camera.name), jpeg) }
+    }
+
+    /// That a camera came or went.
+    fn bridge_event(&self, camera: usize, is_online: bool) -> Outgoing {
+        let fault = self.health.camera_fault(camera).filter(|_| !is_online);
+        let name = &self.cameras[camera].name;
+        let payload = BridgeEventPayload::new(name, is_online, fault, SystemTime::now());
+        Outgoing::json(self.topics.bridge_event(), payload::json(&payload))
     }
 
     fn reply(&self, reply: &Reply, camera: &str, payload: Vec<u8>) -> Outgoing {

@@ -1,6 +1,7 @@
 //! Every JSON shape of the program. The examples are those of `docs/mqtt.md`; tests keep them true.
 
 mod ask;
+mod bridge;
 pub mod discovery;
 pub mod onvif;
 mod schema;
@@ -19,6 +20,7 @@ use crate::health::Counters;
 use crate::message::{Answered, AskError, Captioned, Latency, Reading, Transaction};
 
 pub use ask::{Asked, parse_ask};
+pub use bridge::{BridgeEventPayload, ResponsePayload};
 pub use schema::schemas;
 pub use set::{INTERVAL_MAX, parse_set};
 pub use standing::{EventPayload, LabelsPayload};

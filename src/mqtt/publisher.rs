@@ -41,6 +41,8 @@ pub struct Publisher {
     pub(super) standing: Vec<StandingConfig>,
     /// The retained state of labels and standing questions, by topic. As many as stand.
     pub(super) states: BTreeMap<String, Outgoing>,
+    /// Which cameras came and went so far.
+    pub(super) said_online: Vec<bool>,
     /// The latest caption of each camera and when it was made.
     pub(super) captions: Vec<Option<(Instant, Captioned)>>,
     pub(super) started: Instant,
@@ -72,7 +74,7 @@ impl Publisher {
                     self.outbox.delivered(ticket);
                     self.catch_up().await
                 }
-                _ = online.changed() => self.publish_availability().await,
+                _ = online.changed() => self.publish_changes_of_availability().await,
                 _ = stats.tick() => self.publish_stats().await,
                 _ = status.tick() => {
                     health::notify(&[NotifyState::Status(&self.shared.health.status_line())]);
@@ -157,6 +159,7 @@ impl Publisher {
         self.client.subscribe(topics.describe("+")).await?;
         self.client.subscribe(topics.set_filter()).await?;
         self.client.subscribe(topics.standing_filter()).await?;
+        self.client.subscribe(topics.request_filter()).await?;
         for camera in &self.shared.cameras {
             if let Some((topic, _)) = camera.pictures() {
                 self.client.subscribe(topic.to_owned()).await?;
@@ -198,6 +201,18 @@ impl Publisher {
         // Last, so that whoever sees `online` finds the rest in place.
         let online = Outgoing::state(self.shared.topics.bridge_state(), ONLINE);
         self.client.publish(online).await
+    }
+
+    /// How things stand is retained; that they changed is an event.
+    async fn publish_changes_of_availability(&mut self) -> Result<(), LinkError> {
+        self.publish_availability().await?;
+        let online = self.shared.health.cameras_online().borrow().clone();
+        let said = std::mem::replace(&mut self.said_online, online.clone());
+        for camera in (0..online.len()).filter(|camera| online[*camera] != said[*camera]) {
+            let event = self.shared.bridge_event(camera, online[camera]);
+            self.keep(camera, event).await?;
+        }
+        Ok(())
     }
 
     async fn publish_availability(&self) -> Result<(), LinkError> {
@@ -251,6 +266,10 @@ impl Publisher {
             }
             Publication::Labels(labels) => {
                 let state = self.shared.labels(&labels);
+                self.publish_state(state).await
+            }
+            Publication::Image(camera, jpeg) => {
+                let state = self.shared.image(camera, jpeg);
                 self.publish_state(state).await
             }
             Publication::Event(event) => {

@@ -38,6 +38,47 @@ impl Topics {
         self.of("bridge", "stats")
     }
 
+    /// What happens to cameras.
+    pub fn bridge_event(&self) -> String {
+        self.of("bridge", "event")
+    }
+
+    /// The requests to the daemon.
+    pub fn request_filter(&self) -> String {
+        self.of("bridge", "request/+")
+    }
+
+    /// The name of a request.
+    pub fn requested<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        let rest = topic.strip_prefix(&self.base)?.strip_prefix("/bridge/request/")?;
+        (!rest.is_empty() && !rest.contains('/')).then_some(rest)
+    }
+
+    /// Where the response to a request goes that names no response topic.
+    pub fn response(&self, name: &str) -> String {
+        self.of("bridge", &format!("response/{name}"))
+    }
+
+    /// The end of what a broker keeps, for those who collect it.
+    pub fn bridge_marker(&self) -> String {
+        self.of("bridge", "marker")
+    }
+
+    /// Everything of the daemon.
+    pub fn every_filter(&self) -> String {
+        format!("{}/#", self.base)
+    }
+
+    /// Whether a topic is beneath the base topic.
+    pub fn is_ours(&self, topic: &str) -> bool {
+        topic.strip_prefix(&self.base).is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    /// The picture of the current caption, retained.
+    pub fn image(&self, camera: &str) -> String {
+        self.of(camera, "image")
+    }
+
     /// `online` or `offline`, retained.
     pub fn availability(&self, camera: &str) -> String {
         self.of(camera, "availability")
@@ -147,7 +188,10 @@ impl Topics {
     pub fn is_response_topic(&self, topic: &str) -> bool {
         let valid =
             !topic.is_empty() && topic.len() <= RESPONSE_TOPIC_MAX && !topic.contains(['+', '#', '\0']);
-        valid && !topic.starts_with('$') && self.asked_camera(topic).is_none()
+        valid
+            && !topic.starts_with('$')
+            && self.asked_camera(topic).is_none()
+            && self.requested(topic).is_none()
     }
 
     fn of(&self, thing: &str, aspect: &str) -> String {

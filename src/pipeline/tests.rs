@@ -72,7 +72,13 @@ fn unasked(frame: Frame) -> Work {
 }
 
 fn pipeline(fake: Fake, health: &Health, tx: mpsc::Sender<Publication>) -> Pipeline<'_> {
-    let watch = Watch { gate: GATE, vision: 0, prompt: String::new(), standing: StandingConfig::default() };
+    let watch = Watch {
+        gate: GATE,
+        vision: 0,
+        prompt: String::new(),
+        standing: StandingConfig::default(),
+        image: false,
+    };
     Pipeline::new(vec![Box::new(fake)], [watch], health, tx)
 }
 
@@ -126,6 +132,9 @@ impl Bench {
                 "{:?}",
                 labels.readings.iter().map(|label| (label.id.as_str(), label.is_on)).collect::<Vec<_>>()
             ),
+            Publication::Image(camera, jpeg) => {
+                format!("{} of {camera}", photo::decode(jpeg).unwrap().width())
+            }
             Publication::Event(event) => format!("{} {}", event.event.rule, event.event.begins),
             Publication::Answer(answered) => match &answered.outcome {
                 Ok(reading) => format!("{} ({})", reading.answer.text, reading.frame.seq),
@@ -195,6 +204,7 @@ fn each_camera_is_seen_by_its_vision_and_captioned_from_its_prompt() {
         vision,
         prompt: prompt.to_owned(),
         standing: StandingConfig::default(),
+        image: false,
     });
     let mut pipeline = Pipeline::new(visions, watches, &health, tx);
     let second = Frame { id: FrameId { camera: 1, ..frame(1, 10).id }, ..frame(1, 10) };

@@ -7,8 +7,54 @@
 
 use std::time::{Duration, Instant};
 
-/// What a label stands against unless its configuration says otherwise.
-const AGAINST: [&str; 6] = ["a photo", "an empty room", "a street", "a garden", "a person", "a building"];
+/// What a label stands against unless its configuration says otherwise: what cameras see, but for those that share a
+/// word with the label.
+const AGAINST: [&str; 44] = [
+    "a man",
+    "a woman",
+    "a child",
+    "a group of people",
+    "a crowd",
+    "a dog",
+    "a cat",
+    "a horse",
+    "a bird",
+    "a car",
+    "a truck",
+    "a bus",
+    "a bicycle",
+    "a motorcycle",
+    "a boat",
+    "a ball",
+    "a table",
+    "a chair",
+    "a sofa",
+    "a bed",
+    "food on a plate",
+    "a kitchen",
+    "an empty room",
+    "an office",
+    "a street",
+    "a building",
+    "a house",
+    "a door",
+    "a window",
+    "a garden",
+    "grass",
+    "trees",
+    "flowers",
+    "water",
+    "a beach",
+    "snow",
+    "mountains",
+    "rocks",
+    "the sky",
+    "a road",
+    "a parking lot",
+    "a fence",
+    "a wall",
+    "a shop",
+];
 /// Pictures before the usual score is known.
 const BACKGROUND_LEAST: u32 = 30;
 /// The weight of a new picture in the usual score is one in so many at least: about the last so many looks count.
@@ -75,7 +121,11 @@ impl Trigger {
     /// The label's own text, and those that it stands against.
     pub fn texts(&self) -> Vec<String> {
         let against: Vec<String> = match &self.config.against[..] {
-            [] => AGAINST.iter().map(|text| (*text).to_owned()).collect(),
+            [] => AGAINST
+                .into_iter()
+                .filter(|text| !shares_word(text, &self.config.text))
+                .map(str::to_owned)
+                .collect(),
             texts => texts.to_vec(),
         };
         std::iter::once(self.config.text.clone()).chain(against).collect()
@@ -135,6 +185,19 @@ pub fn log_odds(logits: &[f32]) -> f32 {
         return f32::INFINITY;
     }
     own - most - against.iter().map(|logit| (logit - most).exp()).sum::<f32>().ln()
+}
+
+/// Whether two texts have a word of three letters or more in common, plural or not.
+fn shares_word(a: &str, b: &str) -> bool {
+    let words = |text: &str| -> Vec<String> {
+        let words = text.split(|c: char| !c.is_alphanumeric()).map(str::to_lowercase);
+        words
+            .map(|word| word.trim_end_matches('s').to_owned())
+            .filter(|word| word.len() > 2 && word != "the")
+            .collect()
+    };
+    let others = words(b);
+    words(a).iter().any(|word| others.contains(word))
 }
 
 fn sigmoid(x: f32) -> f32 {

@@ -119,6 +119,7 @@ impl Publisher {
             Publication::Standing(..)
             | Publication::StandingAnswer(..)
             | Publication::Labels(_)
+            | Publication::Image(..)
             | Publication::Event(_) => Ok(()),
         }
     }

@@ -51,7 +51,7 @@ pub fn parse_ask(payload: &[u8]) -> Result<Asked, (Option<Transaction>, AskError
     let ask = if text.trim_start().starts_with('{') {
         match serde_json::from_str(text) {
             Ok(ask) => ask,
-            Err(e) => return refuse(transaction_of(text), format!("the request is not a question: {e}")),
+            Err(e) => return refuse(transaction_of(payload), format!("the request is not a question: {e}")),
         }
     } else {
         AskPayload {
@@ -101,8 +101,11 @@ pub fn parse_ask(payload: &[u8]) -> Result<Asked, (Option<Transaction>, AskError
 }
 
 /// The transaction of a request that is wrong otherwise, so that its asker hears of it.
-fn transaction_of(text: &str) -> Option<Transaction> {
-    match serde_json::from_str::<serde_json::Value>(text).ok()?.get("transaction")? {
+pub(super) fn transaction_of(request: &[u8]) -> Option<Transaction> {
+    if request.len() > ASK_BYTES_MAX {
+        return None;
+    }
+    match serde_json::from_slice::<serde_json::Value>(request).ok()?.get("transaction")? {
         serde_json::Value::String(text) if text.len() <= TRANSACTION_BYTES_MAX => {
             Some(Transaction::Text(text.clone()))
         }

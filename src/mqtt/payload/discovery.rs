@@ -65,6 +65,7 @@ pub fn camera(
         entities.prompt(topics),
     ]
     .into_iter()
+    .chain(camera.image.then(|| entities.image(topics)))
     .chain(entities.standing(topics, standing))
     .collect();
     let payload = json!({
@@ -137,6 +138,11 @@ impl Entities<'_> {
             "icon": "mdi:text-recognition",
         });
         self.entity("caption", "sensor", "Caption", own)
+    }
+
+    fn image(&self, topics: &Topics) -> (String, Value) {
+        let own = json!({ "image_topic": topics.image(self.camera), "content_type": "image/jpeg" });
+        self.entity("image", "image", "Picture", own)
     }
 
     fn confidence(&self, topics: &Topics, expiry_s: u64) -> (String, Value) {

@@ -4,7 +4,10 @@ use schemars::{JsonSchema, schema_for};
 use serde_json::{Map, Value};
 
 use super::ask::AskPayload;
-use super::{AnswerPayload, CaptionPayload, ErrorPayload, EventPayload, LabelsPayload, StatsPayload};
+use super::{
+    AnswerPayload, BridgeEventPayload, CaptionPayload, ErrorPayload, EventPayload, LabelsPayload,
+    ResponsePayload, StatsPayload,
+};
 
 /// By the name of the payload; published with `bridge/info`.
 pub fn schemas() -> Map<String, Value> {
@@ -19,6 +22,8 @@ pub fn schemas() -> Map<String, Value> {
         of::<LabelsPayload>("labels"),
         of::<EventPayload>("event"),
         of::<StatsPayload>("stats"),
+        of::<BridgeEventPayload>("bridge_event"),
+        of::<ResponsePayload>("response"),
     ]
     .into_iter()
     .collect()

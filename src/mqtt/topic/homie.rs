@@ -44,6 +44,18 @@ impl HomieTopics {
         self.of(id, "$description")
     }
 
+    /// Everything of every device at the broker.
+    pub fn every_filter(&self) -> String {
+        format!("{}/{VERSION_LEVEL}/#", self.domain)
+    }
+
+    /// Whether a topic belongs to the daemon or to a camera of it.
+    pub fn is_ours(&self, topic: &str) -> bool {
+        let id = self.beneath(topic).and_then(|rest| rest.split('/').next());
+        let rest = id.and_then(|id| id.strip_prefix(&self.root));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    }
+
     /// The descriptions of every device at the broker.
     pub fn description_filter(&self) -> String {
         self.description("+")

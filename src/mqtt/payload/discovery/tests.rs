@@ -20,7 +20,8 @@ const OF_EVERY_ENTITY: [&str; 15] = [
     "qos",
     "device_class",
 ];
-const OF_PLATFORMS: [(&str, &[&str]); 7] = [
+const OF_PLATFORMS: [(&str, &[&str]); 8] = [
+    ("image", &["image_topic", "content_type", "image_encoding", "url_topic", "url_template"]),
     ("event", &["state_topic", "value_template", "event_types"]),
     (
         "sensor",
@@ -159,6 +160,7 @@ fn check(topic: &str, payload: &Value) {
         assert!(domain == platform && object.chars().all(allowed), "{entity_id}");
         let needed: &[&str] = match platform {
             "sensor" | "binary_sensor" | "event" => &["state_topic"],
+            "image" => &["image_topic"],
             _ => &["command_topic"],
         };
         needed.iter().for_each(|needed| assert!(entity[needed].is_string(), "{key} lacks {needed}"));
@@ -181,7 +183,8 @@ fn every_message_holds_documented_keys_alone_and_all_that_are_needed() {
     let (topic, payload) = bridge(&discovery, &topics);
     check(&topic, &payload);
     for name in ["porch", "front-door_2"] {
-        let (topic, payload) = camera(&discovery, &topics, &camera_config(name), &standing());
+        let (topic, payload) =
+            camera(&discovery, &topics, &CameraConfig { image: true, ..camera_config(name) }, &standing());
         check(&topic, &payload);
         assert!(serde_json::to_vec(&payload).unwrap().len() < 8 << 10);
     }

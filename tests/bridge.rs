@@ -1,0 +1,103 @@
+//! What the daemon says of itself and of its cameras, and how all of it is taken away again.
+
+use captiond::config::{Config, Protocol};
+use captiond::mqtt::purge::{PurgeError, purge};
+use serde_json::json;
+
+use crate::support::client::Client;
+use crate::support::{RunningDaemon, color_photos, config, server};
+
+fn named(port: u16, photos: &std::path::Path) -> Config {
+    let mut config = config(port, Protocol::V5, photos);
+    config.mqtt.client_id = Some("captiond-bridge".to_owned());
+    config
+}
+
+fn purged(config: &Config) -> Result<Vec<String>, PurgeError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(purge(&config.mqtt))
+}
+
+#[test]
+fn what_the_broker_keeps_goes_when_the_daemon_does_not_run() {
+    for server in server::all() {
+        let photos = color_photos();
+        let mut config = named(server.port(), photos.path());
+        config.mqtt.homie = Some("homie".to_owned());
+        let home = Client::connect(server.port(), Protocol::V5, "home", "#");
+        for foreign in
+            ["homeassistant/device/zigbee2mqtt_lamp/config", "captiond2/x/caption", "homie/5/lamp/$state"]
+        {
+            home.publish(foreign, "{}", true);
+        }
+        let daemon = RunningDaemon::start(config.clone());
+        home.wait_for_text("captiond/bridge/state", "online");
+        home.wait_for_topic("captiond/wall/caption");
+        home.wait_for_text("homie/5/captiond-bridge/$state", "ready");
+        assert!(matches!(purged(&config), Err(PurgeError::Running)), "it would come back");
+        daemon.stop();
+        let gone = purged(&config).unwrap();
+        for topic in [
+            "captiond/bridge/state",
+            "captiond/wall/caption",
+            "homeassistant/device/captiond_captiond-bridge_wall/config",
+            "homie/5/captiond-bridge-wall/$description",
+        ] {
+            assert!(gone.iter().any(|gone| gone == topic), "{topic} is not among {gone:?}");
+        }
+        assert!(
+            gone.iter().all(|topic| !topic.contains("lamp") && !topic.starts_with("captiond2")),
+            "{gone:?}"
+        );
+        assert!(purged(&config).unwrap().is_empty(), "once is enough");
+    }
+}
+
+#[test]
+fn pictures_are_published_only_where_they_are_wanted() {
+    for wanted in [true, false] {
+        let server = server::embedded();
+        let photos = color_photos();
+        let client = Client::connect(server.port(), Protocol::V5, "viewer", "captiond/wall/#");
+        let mut config = named(server.port(), photos.path());
+        config.cameras[0].image = wanted;
+        let daemon = RunningDaemon::start(config);
+        if wanted {
+            let picture = client.wait_for_topic("captiond/wall/image");
+            assert_eq!(picture.content_type.as_deref(), Some("image/jpeg"));
+            let image = captiond::photo::decode(&picture.payload).unwrap();
+            assert_eq!(image.dimensions(), (64, 48));
+        } else {
+            for _ in 0..3 {
+                client.wait_for("captions and no picture", |m| {
+                    assert_ne!(m.topic, "captiond/wall/image");
+                    m.topic == "captiond/wall/caption"
+                });
+            }
+        }
+        daemon.stop();
+    }
+}
+
+#[test]
+fn requests_are_answered_and_cameras_that_come_and_go_are_events() {
+    for server in server::all() {
+        let photos = color_photos();
+        let client = Client::connect(server.port(), Protocol::V5, "viewer", "captiond/#");
+        let daemon = RunningDaemon::start(named(server.port(), photos.path()));
+        let up = client.wait_for_topic("captiond/bridge/event").json();
+        assert_eq!((&up["event_type"], &up["camera"]), (&json!("camera_up"), &json!("wall")));
+        client.wait_for_text("captiond/bridge/state", "online");
+        client.publish("captiond/bridge/request/health_check", r#"{"transaction": 5}"#, false);
+        let health = client.wait_for_topic("captiond/bridge/response/health_check").json();
+        assert_eq!((&health["status"], &health["transaction"]), (&json!("ok"), &json!(5)));
+        assert_eq!(health["data"], json!({ "healthy": true, "cameras": { "wall": true } }));
+        client.publish("captiond/bridge/request/dance", "", false);
+        let refused = client.wait_for_topic("captiond/bridge/response/dance").json();
+        assert_eq!(refused["status"], "error");
+        client.publish("captiond/bridge/request/republish", "", false);
+        client.wait_for_topic("captiond/bridge/info");
+        client.wait_for_text("captiond/bridge/state", "online");
+        daemon.stop();
+    }
+}
