@@ -4,9 +4,10 @@
 //! cap-<camera> (one thread each) -> Inbox -> infer (one thread) -> publications -> publisher task
 //!                                     ^                                               |
 //!                                     +------------------ listener task <--- broker <-+
+//!                                     +-- jobs -- worker task <--> broker, on a connection of its own
 //! ```
 //!
-//! It ends in this order: captures, inbox, inference, publisher (which says offline), listener.
+//! It ends in this order: captures, inbox, inference, publisher and worker (which say offline), listener.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -17,6 +18,7 @@ use sd_notify::NotifyState;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::captures::{Captures, HANG};
 use crate::cli::EXIT_FAILURE;
@@ -24,6 +26,7 @@ use crate::config::{CameraConfig, Config};
 use crate::health::{Health, notify};
 use crate::inbox::Inbox;
 use crate::mailbox::Mailbox;
+use crate::message::Publication;
 use crate::mqtt;
 use crate::mqtt::payload::Producer;
 use crate::pipeline::{Pipeline, Vision, Watch};
@@ -45,12 +48,14 @@ pub struct Eyes {
     pub visions: Vec<(Box<dyn Vision>, String)>,
     /// The place among the visions, for every camera in the order of the configuration.
     pub of_camera: Vec<usize>,
+    /// The place among the visions of the one that looks at jobs, where there is a worker.
+    pub of_worker: usize,
 }
 
 impl Eyes {
     /// One vision for all of `n_cameras`.
     pub fn shared(vision: Box<dyn Vision>, bundle_id: String, n_cameras: usize) -> Eyes {
-        Eyes { visions: vec![(vision, bundle_id)], of_camera: vec![0; n_cameras] }
+        Eyes { visions: vec![(vision, bundle_id)], of_camera: vec![0; n_cameras], of_worker: 0 }
     }
 }
 
@@ -77,6 +82,10 @@ pub fn run_with(config: &Config, eyes: Eyes, shutdown: &Shutdown, hang: Duration
         device: config.device.to_string(),
     };
     let producers = eyes.of_camera.iter().map(|eye| producer(&eyes.visions[*eye].1)).collect();
+    let worker = config.worker.as_ref().map(|worker| {
+        let producer = producer(&eyes.visions[eyes.of_worker].1);
+        mqtt::Worker::new(&config.mqtt, worker, eyes.of_worker, producer, Arc::clone(&inbox))
+    });
 
     let inference = {
         let (health, inbox) = (Arc::clone(&health), Arc::clone(&inbox));
@@ -92,17 +101,31 @@ pub fn run_with(config: &Config, eyes: Eyes, shutdown: &Shutdown, hang: Duration
     let mailboxes: Vec<Arc<Mailbox>> = config.cameras.iter().map(|_| Arc::default()).collect();
     let captures = start_captures(config, &inbox, &mailboxes, &health, shutdown, hang)?;
     let captures = watch_captures(captures, Arc::clone(&health), shutdown)?;
-    let (listener, publisher) = mqtt::tasks(&config.mqtt, &config.cameras, producers, Arc::clone(&health));
-    let listener = runtime.spawn(listener.run(Arc::clone(&inbox), mailboxes.clone()));
-    let mut publisher = runtime.spawn(publisher.run(publications));
+    let mut tasks = JoinSet::new();
+    // What a daemon says of itself and its cameras would be said of every worker at once.
+    if !config.cameras.is_empty() {
+        let (listener, publisher) =
+            mqtt::tasks(&config.mqtt, &config.cameras, producers, Arc::clone(&health));
+        let listener = runtime.spawn(listener.run(Arc::clone(&inbox), mailboxes.clone()));
+        tasks.spawn_on(publish(publisher, publications, listener), runtime.handle());
+    }
+    if let Some(worker) = worker {
+        let shutdown = shutdown.clone();
+        let run = async move {
+            worker.run(shutdown).await;
+            Ok(())
+        };
+        tasks.spawn_on(run, runtime.handle());
+    }
 
     notify(&[NotifyState::Ready]);
-    tracing::info!(cameras = config.cameras.len(), "started");
+    tracing::info!(cameras = config.cameras.len(), worker = config.worker.is_some(), "started");
     let outcome = runtime.block_on(async {
         tokio::select! {
+            biased;
             () = shutdown.requested() => Ok(()),
-            // Both end in order only after shutdown, so this is a failure.
-            _ = &mut publisher => Err(anyhow!("the publisher or the inference thread ended")),
+            // All end in order only after shutdown, so this is a failure.
+            _ = tasks.join_next() => Err(anyhow!("a task at the broker or the inference thread ended")),
         }
     });
     notify(&[NotifyState::Stopping]);
@@ -117,8 +140,8 @@ pub fn run_with(config: &Config, eyes: Eyes, shutdown: &Shutdown, hang: Duration
     outcome?;
     runtime.block_on(async {
         let goodbye = async {
-            if publisher.await.context("the publisher panicked")? {
-                listener.await.context("the listener panicked")?;
+            while let Some(ended) = tasks.join_next().await {
+                ended.context("a task at the broker panicked")??;
             }
             anyhow::Ok(())
         };
@@ -129,6 +152,18 @@ pub fn run_with(config: &Config, eyes: Eyes, shutdown: &Shutdown, hang: Duration
     })?;
     runtime.shutdown_background();
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// Publishes until there is nothing more to publish; the listener ends when the broker has heard the goodbye.
+async fn publish(
+    publisher: mqtt::Publisher,
+    publications: mpsc::Receiver<Publication>,
+    listener: tokio::task::JoinHandle<()>,
+) -> anyhow::Result<()> {
+    if publisher.run(publications).await {
+        listener.await.context("the listener panicked")?;
+    }
     Ok(())
 }
 

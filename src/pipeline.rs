@@ -2,6 +2,8 @@
 //!
 //! It knows neither where frames come from nor where publications go.
 
+mod job;
+
 use std::time::{Duration, Instant};
 
 use caption::{Answer, Caption, CaptionError, ImageView, Question, Verdict};
@@ -130,6 +132,7 @@ impl<'a> Pipeline<'a> {
                     let camera = ask.camera;
                     self.publish(camera, Publication::Answer(Answered { ask, outcome }));
                 }
+                Work::Job(job) => self.work(&job),
                 Work::Change(camera, changes) => self.change(camera, changes),
                 Work::Idle => {}
                 Work::Closed => return,

@@ -5,6 +5,7 @@
 mod broker;
 mod commands;
 mod demo;
+mod fleet;
 mod memory;
 mod mqtt;
 #[cfg(feature = "rtsp")]

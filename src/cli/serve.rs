@@ -8,7 +8,7 @@ use humantime::format_duration;
 
 use super::models::{Configured, Loaded, load, load_configured};
 use super::{BundleArgs, Failure, output};
-use crate::config::{CameraConfig, Config};
+use crate::config::{CameraConfig, Config, WorkerConfig};
 use crate::shutdown::Shutdown;
 use crate::{daemon, demo};
 
@@ -59,7 +59,19 @@ fn summary(config: &Config, configured: &Configured) -> String {
         ),
     ]);
     lines.extend(config.cameras.iter().map(camera_summary));
+    lines.extend(config.worker.as_ref().map(worker_summary));
     lines.join("\n")
+}
+
+fn worker_summary(worker: &WorkerConfig) -> String {
+    format!(
+        "worker of the group {} on {}; {} jobs at a time of at most {} bytes, kept for {} while away",
+        worker.group,
+        worker.topic.as_deref().unwrap_or("the base topic's work/+"),
+        worker.receive_max,
+        worker.bytes_max,
+        format_duration(worker.session_expiry)
+    )
 }
 
 fn camera_summary(camera: &CameraConfig) -> String {

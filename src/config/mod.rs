@@ -10,6 +10,7 @@ mod problem;
 mod reader;
 pub mod reference;
 mod source;
+mod worker;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -22,6 +23,9 @@ pub use bundle_dir::{bundle_dir, log_filter};
 pub use camera::{CameraConfig, FROZEN, NAME_MAX, PROMPT_CHARS_MAX, is_prompt};
 pub use problem::{Problem, Problems};
 use reader::Section;
+pub use worker::{
+    JOB_BYTES_LIMIT, JOB_BYTES_MAX, WORKER_GROUP, WORKER_RECEIVE_MAX, WORKER_SESSION_EXPIRY, WorkerConfig,
+};
 
 use crate::gate::GateConfig;
 use crate::tls::{Tls, TlsSettings};
@@ -75,8 +79,10 @@ pub struct Config {
     /// Threads of one inference.
     pub threads: NonZeroUsize,
     pub mqtt: MqttConfig,
-    /// At least one, with distinct names.
+    /// With distinct names; at least one where there is no worker.
     pub cameras: Vec<CameraConfig>,
+    /// None where no jobs are taken.
+    pub worker: Option<WorkerConfig>,
 }
 
 /// Where and how to publish.
@@ -210,8 +216,9 @@ fn config(root: &mut Section<'_>, folder: &Path) -> Option<Config> {
     let threads = root.integer("threads", 1..=THREADS_MAX as u64).and_then(|n| NonZeroUsize::new(n as usize));
     let mqtt = root.section("mqtt", |section| mqtt(section, folder));
     let cameras = root.sections("camera", |section| camera::camera(section, folder));
-    if cameras.is_empty() {
-        root.problem("camera", "at least one [[camera]] is needed");
+    let worker = root.section("worker", worker::worker);
+    if cameras.is_empty() && worker.is_none() {
+        root.problem("camera", "at least one [[camera]] is needed, or a [worker]");
     }
     if cameras.len() > CAMERAS_MAX {
         root.problem("camera", format!("more than {CAMERAS_MAX} cameras"));
@@ -224,13 +231,18 @@ fn config(root: &mut Section<'_>, folder: &Path) -> Option<Config> {
         }
         cameras_checked.push(camera);
     }
+    let mqtt = mqtt.unwrap_or_default();
+    if worker.is_some() {
+        worker::check(root, &mqtt);
+    }
     Some(Config {
         bundle,
         engine,
         device,
         threads: threads.unwrap_or_else(default_threads),
-        mqtt: mqtt.unwrap_or_default(),
+        mqtt,
         cameras: cameras_checked,
+        worker,
     })
 }
 

@@ -82,6 +82,8 @@ pub struct Incoming {
     pub correlation: Option<Vec<u8>>,
     /// MQTT 5 alone: the user properties.
     pub user_properties: Vec<(String, String)>,
+    /// MQTT 5 alone: what is left of the time after which the message is of no use.
+    pub expiry: Option<Duration>,
     /// To be acknowledged, in a session that does so by hand.
     pub receipt: Receipt,
 }
@@ -350,6 +352,7 @@ fn event_v5(event: v5::Event) -> Moved {
                 response_topic: properties.response_topic,
                 correlation: properties.correlation_data.map(|data| data.to_vec()),
                 user_properties: properties.user_properties,
+                expiry: properties.message_expiry_interval.map(|s| Duration::from_secs(s.into())),
                 receipt: Receipt(Inbound::V5(publish)),
             }))
         }
@@ -371,6 +374,7 @@ fn event_v311(event: rumqttc::Event) -> Moved {
             response_topic: None,
             correlation: None,
             user_properties: Vec::new(),
+            expiry: None,
             receipt: Receipt(Inbound::V311(publish)),
         })),
         rumqttc::Event::Outgoing(rumqttc::Outgoing::Publish(packet_id)) => return Moved::Sent(packet_id),

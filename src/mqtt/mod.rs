@@ -13,6 +13,7 @@ mod listener;
 pub mod payload;
 mod publisher;
 pub mod topic;
+mod worker;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -28,6 +29,7 @@ pub use listener::Listener;
 use payload::{CaptionPayload, Producer};
 pub use publisher::Publisher;
 use topic::{DiscoveryTopics, Topics};
+pub use worker::Worker;
 
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_LONGEST: Duration = Duration::from_secs(30);

@@ -2,6 +2,7 @@
 
 mod ask;
 pub mod discovery;
+pub mod job;
 mod set;
 
 use std::time::{Duration, SystemTime};
@@ -200,6 +201,8 @@ pub enum ErrorCode {
     NoFrame,
     UnknownCamera,
     BadRequest,
+    /// Of jobs alone.
+    Expired,
     Failed,
 }
 

@@ -125,6 +125,18 @@ impl Client {
         client.publish_with_properties(topic, qos, false, payload.to_owned(), properties).unwrap();
     }
 
+    /// An MQTT 5 message with these properties.
+    pub fn publish_with(
+        &self,
+        topic: &str,
+        payload: Vec<u8>,
+        properties: v5::mqttbytes::v5::PublishProperties,
+    ) {
+        let Inner::V5(client) = &self.inner else { panic!("3.1.1 has no properties") };
+        let qos = v5::mqttbytes::QoS::AtLeastOnce;
+        client.publish_with_properties(topic, qos, false, payload, properties).unwrap();
+    }
+
     /// The first message, not yet given to anyone, for which `wanted` holds.
     ///
     /// Messages on different topics come in any order: what is passed over here is kept for a

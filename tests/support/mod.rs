@@ -166,6 +166,7 @@ pub fn config(port: u16, protocol: Protocol, photos: &Path) -> Config {
         threads: std::num::NonZeroUsize::MIN,
         mqtt: MqttConfig { host: "127.0.0.1".to_owned(), port, protocol, ..MqttConfig::default() },
         cameras: vec![camera],
+        worker: None,
     }
 }
 
@@ -178,8 +179,15 @@ pub struct RunningDaemon {
 
 impl RunningDaemon {
     pub fn start(config: Config) -> RunningDaemon {
-        let (shutdown, hold) = (Shutdown::new(), Hold::default());
-        let (inner, eyes) = (shutdown.clone(), eyes(&hold, config.cameras.len()));
+        let hold = Hold::default();
+        let eyes = eyes(&hold, config.cameras.len());
+        RunningDaemon::start_with(config, eyes, hold)
+    }
+
+    /// With other eyes; `hold` is theirs.
+    pub fn start_with(config: Config, eyes: Eyes, hold: Hold) -> RunningDaemon {
+        let shutdown = Shutdown::new();
+        let inner = shutdown.clone();
         let thread = thread::spawn(move || daemon::run(&config, eyes, &inner));
         RunningDaemon { shutdown, thread: Some(thread), hold }
     }
