@@ -8,6 +8,7 @@ mod demo;
 mod fleet;
 mod memory;
 mod mqtt;
+mod robot;
 #[cfg(feature = "rtsp")]
 mod rtsp;
 mod sources;
