@@ -137,7 +137,7 @@ impl Inbox {
     ///
     /// # Errors
     /// Gives the job back when [`JOBS_MAX`] wait already, or after [`Inbox::close`].
-    #[expect(clippy::result_large_err, reason = "the job goes back whole to the one that answers `busy`")]
+    #[expect(clippy::result_large_err, reason = "as of a question")]
     pub fn put_job(&self, job: Job) -> Result<(), Job> {
         let mut state = self.lock();
         if state.closed || state.jobs.len() >= JOBS_MAX {

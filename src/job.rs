@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::message::Latency;
 
-/// Jobs that may wait for the inference thread; the most that a broker is asked to hand over.
+/// Jobs that may wait for the inference thread, each with its picture; the most that a broker is asked to hand over.
 pub const JOBS_MAX: usize = 64;
 
 /// A job on its way to the inference thread.
@@ -56,8 +56,6 @@ pub enum Said {
 /// Why a job has no answer.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum JobError {
-    #[error("too many jobs are waiting, send it again later")]
-    Busy,
     #[error("the deadline has passed")]
     Expired,
     /// The job is wrong and will be when it is sent again.

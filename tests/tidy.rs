@@ -160,7 +160,7 @@ fn the_project_speaks_of_itself_alone() {
             // A level of a topic may have the name of a folder.
             let is_path = |(at, _)| {
                 let before: &str = text.get(..at).unwrap_or_default();
-                !before.ends_with(|c: char| c.is_alphanumeric() || c == '>')
+                !before.ends_with(|c: char| c.is_alphanumeric() || "}>".contains(c))
             };
             assert!(!text.match_indices(word).any(is_path), "{} names the workplace: {word}", path.display());
         }

@@ -49,6 +49,8 @@ struct Desk {
     /// Those of this connection that are not acknowledged.
     jobs: HashMap<Ticket, Held>,
     n_tickets: Ticket,
+    /// Jobs of this connection for which there was no room: neither answered nor acknowledged.
+    n_left: usize,
     connected: bool,
     stopping: bool,
 }
@@ -107,6 +109,7 @@ impl Worker {
             done_tx,
             jobs: HashMap::new(),
             n_tickets: 0,
+            n_left: 0,
             connected: false,
             stopping: false,
         };
@@ -143,8 +146,8 @@ impl Worker {
                 // One that comes too late is not acknowledged, so it stays with the broker.
                 Ok(Event::Message(message)) if !shutdown.is_requested() => desk.take(*message),
                 Ok(Event::Delivered(ticket)) => desk.settle(ticket).await,
-                Ok(Event::Disconnected) => return,
-                Ok(Event::Message(_) | Event::Subscribed | Event::Other) => {}
+                Ok(Event::Disconnected) if desk.stopping => return,
+                Ok(Event::Message(_) | Event::Subscribed | Event::Disconnected | Event::Other) => {}
                 Err(e) => {
                     desk.forget();
                     let wait = match e {
@@ -178,6 +181,7 @@ impl Desk {
     /// a packet identifier of the old connection may be another job's on the new one.
     fn forget(&mut self) {
         self.connected = false;
+        self.n_left = 0;
         self.jobs.clear();
         self.inbox.forget_jobs();
     }
@@ -198,30 +202,31 @@ impl Desk {
         let parsed = self.read(&message);
         let request = parsed.as_ref().ok().cloned();
         self.jobs.insert(ticket, Held { receipt: message.receipt, reply: reply.clone(), request });
-        let refused = match parsed {
-            Err(refused) => *refused,
-            Ok(request) => {
-                let came = Instant::now();
-                let left = request.left.into_iter().chain(message.expiry).min();
-                let job = Job {
-                    ticket,
-                    picture: message.payload,
-                    question: request.question.clone(),
-                    expires: left.and_then(|left| came.checked_add(left)),
-                    came,
-                    vision: self.vision,
-                    done: self.done_tx.clone(),
-                };
-                if self.inbox.put_job(job).is_ok() {
-                    return;
-                }
-                // Only where the broker hands over more than it was asked to.
-                ((&request).into(), JobError::Busy)
+        let (request, came) = match parsed {
+            Ok(request) => (request, Instant::now()),
+            Err(refused) => {
+                let (echo, e) = *refused;
+                tracing::debug!(error = %e, topic = message.topic, "job refused");
+                let payload = job::refusal(&e, echo, &self.client_id, SystemTime::now());
+                return self.reply(ticket, reply, payload);
             }
         };
-        tracing::debug!(error = %refused.1, topic = message.topic, "job refused");
-        let payload = job::refusal(&refused.1, refused.0, &self.client_id, SystemTime::now());
-        self.reply(ticket, reply, payload);
+        let left = request.left.into_iter().chain(message.expiry).min();
+        let job = Job {
+            ticket,
+            picture: message.payload,
+            question: request.question,
+            expires: left.and_then(|left| came.checked_add(left)),
+            came,
+            vision: self.vision,
+            done: self.done_tx.clone(),
+        };
+        if self.inbox.put_job(job).is_err() {
+            // Some brokers hand over more than they were asked to when many jobs wait (Mosquitto 2.0.11 two for each
+            // that is acknowledged).
+            self.jobs.remove(&ticket);
+            self.n_left += 1;
+        }
     }
 
     fn read(&self, message: &Incoming) -> Result<JobRequest, Box<(job::Echo, JobError)>> {
@@ -270,6 +275,14 @@ impl Desk {
             self.acknowledge(&held.receipt);
         }
         self.leave_when_done().await;
+        if self.jobs.is_empty() && self.n_left > 0 && !self.stopping {
+            // What was left comes again with the next connection, and not before.
+            tracing::info!(jobs = self.n_left, "more jobs than were asked for, connecting anew");
+            self.n_left = 0;
+            if let Err(e) = self.client.disconnect().await {
+                tracing::warn!(error = %e, "worker not disconnected");
+            }
+        }
     }
 
     fn acknowledge(&self, receipt: &Receipt) {

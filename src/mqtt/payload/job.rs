@@ -211,7 +211,6 @@ pub fn found(
 /// The JSON of an error.
 pub fn refusal(e: &JobError, echo: Echo, worker: &str, now: SystemTime) -> Vec<u8> {
     let code = match e {
-        JobError::Busy => ErrorCode::Busy,
         JobError::Expired => ErrorCode::Expired,
         JobError::Request(_) => ErrorCode::BadRequest,
         JobError::Failed(_) => ErrorCode::Failed,
