@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::support::client::{Client, Message};
 use crate::support::server::{self, Server};
-use crate::support::{ColorVision, Hold, RunningDaemon, color_photos, config, wait_until};
+use crate::support::{ColorVision, Hold, RunningDaemon, color_photos, config, python, wait_until};
 
 const CHILD_VARIABLE: &str = "CAPTIOND_TEST_WORKER";
 const ANSWERS: &str = "gateway/answers";
@@ -410,4 +410,65 @@ fn a_worker_without_a_broker_stops_at_once() {
     let started = Instant::now();
     daemon.stop();
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+fn gateway(python: &str, port: u16, photos: &std::path::Path) -> Command {
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/fleet/gateway.py");
+    let mut gateway = Command::new(python);
+    gateway
+        .arg(script)
+        .args(["--host", "127.0.0.1", "--camera", "porch", "--port", &port.to_string()])
+        .arg(photos);
+    gateway
+}
+
+#[test]
+fn the_gateway_of_the_examples_prints_the_answers_to_its_photos() {
+    let Some(python) = python("paho.mqtt") else { return };
+    let Some(site) = Site::new() else { return };
+    let (photos, worker) = (color_photos(), worker(&site, "w", Duration::ZERO));
+    let printed = gateway(&python, site.server.port(), photos.path()).output().unwrap();
+    let mut captions: Vec<String> = String::from_utf8(printed.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|answer| format!("{} {} {}", answer["camera"], answer["seq"], answer["caption"]))
+        .collect();
+    captions.sort();
+    let expected = [r#""porch" 1 "a red wall""#, r#""porch" 2 "a green wall""#, r#""porch" 3 "a blue wall""#];
+    assert_eq!(captions, expected);
+    assert!(printed.status.success());
+    worker.stop();
+}
+
+#[test]
+fn the_gateway_of_the_examples_sends_again_and_drops_repeats() {
+    let Some(python) = python("paho.mqtt") else { return };
+    let Some(site) = Site::new() else { return };
+    let photos = color_photos();
+    let running = gateway(&python, site.server.port(), photos.path())
+        .args(["--timeout", "1"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let answer = |job: &Message, seq: u64| {
+        let correlation_data = job.correlation.clone().map(Into::into);
+        let properties = PublishProperties { correlation_data, ..PublishProperties::default() };
+        let payload = json!({ "seq": seq, "caption": "a wall" }).to_string().into_bytes();
+        site.client.publish_with(job.response_topic.as_deref().unwrap(), payload, properties);
+    };
+    let job = || site.client.wait_for("a job", |m| m.topic == "captiond/work/gateway");
+    // The first job is forgotten, the others are answered twice, and one answer is to another frame.
+    let (forgotten, second, third) = (job(), job(), job());
+    answer(&second, 9);
+    (0..2).for_each(|_| answer(&second, 2));
+    (0..2).for_each(|_| answer(&third, 3));
+    let again = site.client.wait_for("the job comes again", |m| m.correlation == forgotten.correlation);
+    assert_eq!((&again.topic, &again.payload), (&forgotten.topic, &forgotten.payload));
+    answer(&again, 1);
+    let printed = running.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8(printed.stdout).unwrap().lines().count(), 3);
+    let told = String::from_utf8(printed.stderr).unwrap();
+    assert!(told.contains("3 answers") && told.contains("3 repeats dropped, 0 without"), "{told}");
 }

@@ -1,5 +1,5 @@
 //! The examples for robots: the script acts on a fresh and sure answer alone, and the bridge to ROS names topics that
-//! exist. Both need a Python 3, which `CAPTIOND_TEST_PYTHON` may name.
+//! exist. Both need a Python 3.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -12,22 +12,10 @@ use rumqttc::v5::mqttbytes::v5::PublishProperties;
 use serde_json::{Value, json};
 
 use crate::support::client::{Client, Message};
-use crate::support::{server, skipped};
+use crate::support::{python, server};
 
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/robot").join(name)
-}
-
-/// A Python that has a module.
-fn python(module: &str) -> Option<String> {
-    let python = std::env::var("CAPTIOND_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let imported =
-        Command::new(&python).args(["-c", &format!("import {module}")]).stderr(Stdio::null()).status();
-    let has_it = imported.is_ok_and(|status| status.success());
-    if !has_it {
-        skipped(&format!("no Python with {module}"));
-    }
-    has_it.then_some(python)
 }
 
 fn robot(python: &str, port: u16, limit_s: f64) -> Child {

@@ -77,7 +77,7 @@ fn cameras() -> String {
 /// What every camera has, but its source.
 fn camera() -> String {
     format!(
-        r#"# One table per camera, at least one.
+        r#"# One table per camera, at least one where there is no [worker].
 [[camera]]
 # A level of the camera's topics: 1 to {NAME_MAX} of a-z, 0-9, _ and -.
 name = "porch"

@@ -49,6 +49,20 @@ pub fn find(name: &str) -> Option<PathBuf> {
     folders.map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
+/// A Python 3 that has a module; `CAPTIOND_TEST_PYTHON` may name one.
+pub fn python(module: &str) -> Option<String> {
+    let python = std::env::var("CAPTIOND_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let imported = std::process::Command::new(&python)
+        .args(["-c", &format!("import {module}")])
+        .stderr(std::process::Stdio::null())
+        .status();
+    let has_it = imported.is_ok_and(|status| status.success());
+    if !has_it {
+        skipped(&format!("no Python with {module}"));
+    }
+    has_it.then_some(python)
+}
+
 /// Says why a test did nothing.
 pub fn skipped(why: &str) {
     use io::Write;
