@@ -138,21 +138,24 @@ pub fn run_with(config: &Config, eyes: Eyes, shutdown: &Shutdown, hang: Duration
     inbox.close();
     join(inference, deadline)?;
     outcome?;
-    runtime.block_on(async {
-        let goodbye = async {
-            while let Some(ended) = tasks.join_next().await {
-                ended.context("a task at the broker panicked")??;
-            }
-            anyhow::Ok(())
-        };
-        match tokio::time::timeout_at(deadline.into(), goodbye).await {
-            Ok(said) => said,
-            Err(_) => Err(anyhow!("the broker did not take the goodbye within {SHUTDOWN_GRACE:?}")),
-        }
-    })?;
+    runtime.block_on(say_goodbye(tasks, deadline))?;
     runtime.shutdown_background();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Waits for the tasks at the broker, which were asked to end.
+async fn say_goodbye(mut tasks: JoinSet<anyhow::Result<()>>, deadline: Instant) -> anyhow::Result<()> {
+    let goodbye = async {
+        while let Some(ended) = tasks.join_next().await {
+            ended.context("a task at the broker panicked")??;
+        }
+        anyhow::Ok(())
+    };
+    match tokio::time::timeout_at(deadline.into(), goodbye).await {
+        Ok(said) => said,
+        Err(_) => Err(anyhow!("the broker did not take the goodbye within {SHUTDOWN_GRACE:?}")),
+    }
 }
 
 /// Publishes until there is nothing more to publish; the listener ends when the broker has heard the goodbye.

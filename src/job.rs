@@ -12,6 +12,10 @@ use crate::message::Latency;
 /// Jobs that may wait for the inference thread, each with its picture; the most that a broker is asked to hand over.
 pub const JOBS_MAX: usize = 64;
 
+/// Largest picture, in pixels. A progressive JPEG takes some nine bytes for each while it is decoded, and a worker that
+/// runs out of memory is killed, comes back, and finds the same job.
+pub const PIXELS_MAX: u64 = 24_000_000;
+
 /// A job on its way to the inference thread.
 #[derive(Clone, Debug)]
 pub struct Job {

@@ -170,17 +170,21 @@ fn claiming(side: u32) -> Vec<u8> {
     bytes
 }
 
+/// A picture, user properties, and the code of the error.
+type BadJob<'a> = (Vec<u8>, &'a [(&'a str, &'a str)], &'a str);
+
 #[test]
 fn a_bad_job_gets_one_error_and_never_comes_again() {
     let Some(site) = Site::new() else { return };
     let first = worker(&site, "w", Duration::ZERO);
     let good = || picture(RED);
-    let bad: [(Vec<u8>, &[(&str, &str)], &str); 10] = [
+    let bad: [BadJob<'_>; 11] = [
         (b"no picture".to_vec(), &[], "bad_request"),
         (Vec::new(), &[], "bad_request"),
         (good()[..60].to_vec(), &[], "bad_request"),
         (claiming(60_000), &[], "bad_request"),
         (claiming(16_000), &[], "bad_request"),
+        (claiming(6_000), &[], "bad_request"),
         (vec![0; 150 << 10], &[], "bad_request"),
         (good(), &[("seq", "x")], "bad_request"),
         (good(), &[("question", "q"), ("choices", "{")], "bad_request"),

@@ -332,10 +332,15 @@ fn error_v5(e: v5::ConnectionError, client_id: &str) -> LinkError {
 }
 
 fn event_v5(event: v5::Event) -> Moved {
-    use v5::mqttbytes::v5::{Packet, PubAckReason};
+    use v5::mqttbytes::v5::{Packet, PubAckReason, SubscribeReasonCode};
     Moved::Event(match event {
         v5::Event::Incoming(Packet::ConnAck(_)) => Event::Connected,
-        v5::Event::Incoming(Packet::SubAck(_)) => Event::Subscribed,
+        v5::Event::Incoming(Packet::SubAck(ack)) => {
+            if !ack.return_codes.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_))) {
+                tracing::error!(reasons = ?ack.return_codes, "the broker refused a subscription");
+            }
+            Event::Subscribed
+        }
         v5::Event::Incoming(Packet::PubAck(ack)) => {
             if !matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers) {
                 // It will not be taken later either, so it counts as dealt with.

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use caption::Verdict;
+use image::RgbImage;
 
 use super::{Pipeline, Vision};
-use crate::job::{Done, Finding, Job, JobError, Said};
+use crate::job::{Done, Finding, Job, JobError, PIXELS_MAX, Said};
 use crate::logging::contained;
 use crate::message::{AskError, Latency};
 use crate::photo;
@@ -27,8 +28,8 @@ fn look(vision: &mut dyn Vision, job: &Job) -> Result<Finding, JobError> {
     if job.expires.is_some_and(|expires| expires <= Instant::now()) {
         return Err(JobError::Expired);
     }
-    let (image, decode) = timed(|| photo::decode(&job.picture));
-    let image = image.map_err(|e| JobError::Request(e.to_string()))?;
+    let (image, decode) = timed(|| picture(&job.picture));
+    let image = image?;
     let (pixels, preprocess) = timed(|| vision.preprocess(&image));
     let (view, encode) = timed(|| vision.encode(&pixels));
     let view = view.map_err(failed)?;
@@ -45,6 +46,17 @@ fn look(vision: &mut dyn Vision, job: &Job) -> Result<Finding, JobError> {
     }
     let latency = Latency { decode, wait, preprocess, encode, text, total: job.came.elapsed() };
     Ok(Finding { said, low_confidence, latency })
+}
+
+/// The pixels, unless they would take too much memory.
+fn picture(bytes: &[u8]) -> Result<RgbImage, JobError> {
+    let unreadable = |e: photo::PhotoError| JobError::Request(e.to_string());
+    let (width, height) = photo::size(bytes).map_err(unreadable)?;
+    if u64::from(width) * u64::from(height) > PIXELS_MAX {
+        let why = format!("the picture of {width}x{height} has more than {PIXELS_MAX} pixels");
+        return Err(JobError::Request(why));
+    }
+    photo::decode(bytes).map_err(unreadable)
 }
 
 fn timed<T>(step: impl FnOnce() -> T) -> (T, Duration) {

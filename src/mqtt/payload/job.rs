@@ -112,7 +112,7 @@ fn read(properties: &[(String, String)], now: SystemTime, echo: &mut Echo) -> Re
         return Err(refused(format!("camera must have 1 to {JOB_CAMERA_BYTES_MAX} bytes on one line")));
     }
     echo.camera = camera.to_owned();
-    let seq = needed("seq")?.parse().map_err(|_| refused("seq is no whole number".to_owned()))?;
+    let seq = needed("seq")?.parse().map_err(|_e| refused("seq is no whole number".to_owned()))?;
     echo.seq = Some(seq);
     let frame_ts = needed("frame_ts")?;
     let Some(captured_at) = humantime::parse_rfc3339(frame_ts).ok() else {
