@@ -16,6 +16,7 @@ use rumqttc::v5::mqttbytes::v5::PublishProperties;
 use serde_json::json;
 
 use crate::support::client::{Client, Message};
+use crate::support::proxy::Proxy;
 use crate::support::server::{self, Server};
 use crate::support::{ColorVision, Hold, RunningDaemon, color_photos, config, python, wait_until};
 
@@ -199,6 +200,8 @@ fn a_bad_job_gets_one_error_and_never_comes_again() {
         assert_eq!((answered, &error["code"]), (seq, &json!(code)), "{error}");
         assert!(error["error"].is_string() && error["worker"] == "w-worker");
     }
+    // The broker keeps what is larger than the worker's packets to itself.
+    site.submit(98, vec![0; 600 << 10], &[]);
     // Nobody can be told about these.
     for response_topic in [None, Some(JOBS), Some("captiond/porch/ask"), Some("$SYS/x")] {
         let properties = PublishProperties {
@@ -346,6 +349,28 @@ fn killed_in_the_middle_of_its_answers_a_worker_repeats_some_at_most() {
     println!("repeats after the kill: {n_repeats}");
     // Only those whose answer was out and whose acknowledgement was not.
     assert!(n_repeats <= 10, "{n_answers:?}");
+}
+
+#[test]
+fn an_answer_whose_job_was_not_acknowledged_is_repeated_with_the_same_correlation_data() {
+    let Some(site) = Site::new() else { return };
+    // The answer reaches the broker, and the acknowledgement that follows does not.
+    let proxy = Proxy::start(site.server.port(), b"a red wall");
+    let hold = Hold::default();
+    let eyes = eyes(Duration::ZERO, &hold);
+    let worker = RunningDaemon::start_with(worker_config(proxy.port(), "w"), eyes, hold);
+    site.wait_for_state("w", "online");
+    site.submit(1, picture(RED), &[]);
+    let (first, message) = site.answer();
+    assert_eq!((first, &message.json()["caption"]), (1, &json!("a red wall")));
+    proxy.cut();
+    let (again, repeat) = site.answer();
+    assert_eq!((again, &repeat.json()["seq"]), (1, &json!(1)));
+    assert_eq!(repeat.correlation, message.correlation);
+    // From then on the job is done with: what comes next is the answer to the next one.
+    site.submit(2, picture(BLUE), &[]);
+    assert_eq!(site.answer().0, 2);
+    worker.stop();
 }
 
 #[test]

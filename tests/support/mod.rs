@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod http;
+pub mod proxy;
 #[cfg(feature = "rtsp")]
 pub mod rtsp;
 pub mod server;
