@@ -149,9 +149,9 @@ impl Inbox {
         Ok(())
     }
 
-    /// Forgets every job that waits: the broker will hand them over again.
-    pub fn forget_jobs(&self) {
-        self.lock().jobs.clear();
+    /// Forgets every job that waits, and says which: the broker will hand them over again.
+    pub fn forget_jobs(&self) -> Vec<u64> {
+        self.lock().jobs.drain(..).map(|job| job.ticket).collect()
     }
 
     /// No more work comes: questions and jobs that wait are still served, frames are not.
@@ -367,7 +367,7 @@ mod tests {
         let inbox = Inbox::new(0);
         (0..JOBS_MAX as u64).for_each(|ticket| inbox.put_job(job(ticket)).unwrap());
         assert_eq!(inbox.put_job(job(99)).unwrap_err().ticket, 99);
-        inbox.forget_jobs();
+        assert_eq!(inbox.forget_jobs().len(), JOBS_MAX);
         assert_eq!(describe(inbox.next(NOW)), "idle");
         inbox.put_job(job(7)).unwrap();
         inbox.close();

@@ -415,6 +415,25 @@ fn a_long_queue_is_answered_whatever_the_broker_hands_over_at_a_time() {
 }
 
 #[test]
+fn a_worker_that_is_stopped_in_good_order_leaves_its_jobs_and_repeats_none() {
+    let Some(site) = Site::new() else { return };
+    let first = worker(&site, "w", Duration::from_millis(200));
+    (0..60).for_each(|seq| site.submit(seq, picture(RED), &[]));
+    let mut answered = vec![site.answer().0];
+    let started = Instant::now();
+    first.stop();
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    site.wait_for_state("w", "offline");
+    let second = worker(&site, "w", Duration::ZERO);
+    answered.extend((1..60).map(|_| site.answer().0));
+    site.submit(60, picture(RED), &[]);
+    answered.push(site.answer().0);
+    answered.sort();
+    assert!(answered.into_iter().eq(0..=60), "each once");
+    second.stop();
+}
+
+#[test]
 fn workers_find_their_broker_again() {
     let Some(Site { server, client }) = Site::new() else { return };
     let port = server.port();

@@ -116,8 +116,8 @@ impl Worker {
         Worker { eventloop, desk, done }
     }
 
-    /// Takes jobs until shutdown is requested, then finishes those in hand and says offline. Without a broker it ends
-    /// at once.
+    /// Takes jobs until shutdown is requested, then finishes the one in inference and says offline. Without a broker it
+    /// ends at once.
     pub async fn run(self, shutdown: Shutdown) {
         let Worker { mut eventloop, mut desk, mut done } = self;
         let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_LONGEST);
@@ -291,9 +291,12 @@ impl Desk {
         }
     }
 
-    /// No more jobs; those in hand are finished.
+    /// No more jobs. The one in inference is finished; those that wait stay with the broker.
     async fn stop(&mut self) {
         self.stopping = true;
+        for ticket in self.inbox.forget_jobs() {
+            self.jobs.remove(&ticket);
+        }
         let shared = topic::shared(&self.config.group, &self.filter);
         if let Err(e) = self.client.unsubscribe(shared).await {
             tracing::warn!(error = %e, "worker not unsubscribed");
