@@ -4,10 +4,11 @@
 //! cap-<camera> (one thread each) -> Inbox -> infer (one thread) -> publications -> publisher task
 //!                                     ^                                               |
 //!                                     +------------------ listener task <--- broker <-+
+//!                                     +-- jobs -- worker task <--> broker, on a connection of its own
 //! ```
 //!
-//! It ends in this order: captures, inbox, inference, publisher (which says offline), listener, and the task of the
-//! Homie devices where there is one: it gets copies from the publisher and has a connection of its own.
+//! It ends in this order: captures, inbox, inference, publisher and worker (which say offline), listener, and the task
+//! of the Homie devices where there is one: it gets copies from the publisher and has a connection of its own.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -18,6 +19,7 @@ use sd_notify::NotifyState;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::captures::{Captures, HANG};
 use crate::cli::EXIT_FAILURE;
@@ -25,6 +27,7 @@ use crate::config::{CameraConfig, Config};
 use crate::health::{Health, notify};
 use crate::inbox::Inbox;
 use crate::mailbox::Mailbox;
+use crate::message::Publication;
 use crate::mqtt;
 use crate::mqtt::payload::Producer;
 use crate::pipeline::{Pipeline, Vision, Watch};
@@ -46,12 +49,14 @@ pub struct Eyes {
     pub visions: Vec<(Box<dyn Vision>, String)>,
     /// The place among the visions, for every camera in the order of the configuration.
     pub of_camera: Vec<usize>,
+    /// The place among the visions of the one that looks at jobs, where there is a worker.
+    pub of_worker: usize,
 }
 
 impl Eyes {
     /// One vision for all of `n_cameras`.
     pub fn shared(vision: Box<dyn Vision>, bundle_id: String, n_cameras: usize) -> Eyes {
-        Eyes { visions: vec![(vision, bundle_id)], of_camera: vec![0; n_cameras] }
+        Eyes { visions: vec![(vision, bundle_id)], of_camera: vec![0; n_cameras], of_worker: 0 }
     }
 }
 
@@ -78,6 +83,10 @@ pub fn run_with(config: &Config, eyes: Eyes, shutdown: &Shutdown, hang: Duration
         device: config.device.to_string(),
     };
     let producers = eyes.of_camera.iter().map(|eye| producer(&eyes.visions[*eye].1)).collect();
+    let worker = config.worker.as_ref().map(|worker| {
+        let producer = producer(&eyes.visions[eyes.of_worker].1);
+        mqtt::Worker::new(&config.mqtt, worker, eyes.of_worker, producer, Arc::clone(&inbox))
+    });
 
     let inference = {
         let (health, inbox) = (Arc::clone(&health), Arc::clone(&inbox));
@@ -95,20 +104,35 @@ pub fn run_with(config: &Config, eyes: Eyes, shutdown: &Shutdown, hang: Duration
     let mailboxes: Vec<Arc<Mailbox>> = config.cameras.iter().map(|_| Arc::default()).collect();
     let captures = start_captures(config, &inbox, &mailboxes, &health, shutdown, hang)?;
     let captures = watch_captures(captures, Arc::clone(&health), shutdown)?;
-    let (listener, publisher, homie) =
-        mqtt::tasks(&config.mqtt, &config.cameras, producers, Arc::clone(&health))
-            .context("open the queue for messages")?;
-    let listener = runtime.spawn(listener.run(Arc::clone(&inbox), mailboxes.clone()));
-    let mut publisher = runtime.spawn(publisher.run(publications));
-    let homie = homie.map(|homie| runtime.spawn(homie.run(Arc::clone(&inbox))));
+    let mut tasks = JoinSet::new();
+    // What a daemon says of itself and its cameras would be said of every worker at once.
+    if !config.cameras.is_empty() {
+        let (listener, publisher, homie) =
+            mqtt::tasks(&config.mqtt, &config.cameras, producers, Arc::clone(&health))
+                .context("open the queue for messages")?;
+        let listener = runtime.spawn(listener.run(Arc::clone(&inbox), mailboxes.clone()));
+        let homie = homie.map(|homie| runtime.spawn(homie.run(Arc::clone(&inbox))));
+        tasks.spawn_on(publish(publisher, publications, listener, homie), runtime.handle());
+    }
+    if let Some(worker) = worker {
+        let shutdown = shutdown.clone();
+        let run = async move {
+            worker.run(shutdown).await;
+            Ok(())
+        };
+        tasks.spawn_on(run, runtime.handle());
+    }
 
     notify(&[NotifyState::Ready]);
-    tracing::info!(cameras = config.cameras.len(), "started");
+    tracing::info!(cameras = config.cameras.len(), worker = config.worker.is_some(), "started");
     let outcome = runtime.block_on(async {
         tokio::select! {
             () = shutdown.requested() => Ok(()),
-            // Both end in order only after shutdown, so this is a failure.
-            _ = &mut publisher => Err(anyhow!("the publisher or the inference thread ended")),
+            // A task may hear of the shutdown first; one that ends of itself is a failure.
+            _ = tasks.join_next() => match shutdown.is_requested() {
+                true => Ok(()),
+                false => Err(anyhow!("a task at the broker or the inference thread ended")),
+            },
         }
     });
     notify(&[NotifyState::Stopping]);
@@ -121,23 +145,39 @@ pub fn run_with(config: &Config, eyes: Eyes, shutdown: &Shutdown, hang: Duration
     inbox.close();
     join(inference, deadline)?;
     outcome?;
-    runtime.block_on(async {
-        let goodbye = async {
-            if publisher.await.context("the publisher panicked")? {
-                listener.await.context("the listener panicked")?;
-            }
-            if let Some(homie) = homie {
-                homie.await.context("the Homie devices' task panicked")?;
-            }
-            anyhow::Ok(())
-        };
-        match tokio::time::timeout_at(deadline.into(), goodbye).await {
-            Ok(said) => said,
-            Err(_) => Err(anyhow!("the broker did not take the goodbye within {SHUTDOWN_GRACE:?}")),
-        }
-    })?;
+    runtime.block_on(say_goodbye(tasks, deadline))?;
     runtime.shutdown_background();
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// Waits for the tasks at the broker, which were asked to end.
+async fn say_goodbye(mut tasks: JoinSet<anyhow::Result<()>>, deadline: Instant) -> anyhow::Result<()> {
+    let goodbye = async {
+        while let Some(ended) = tasks.join_next().await {
+            ended.context("a task at the broker panicked")??;
+        }
+        anyhow::Ok(())
+    };
+    match tokio::time::timeout_at(deadline.into(), goodbye).await {
+        Ok(said) => said,
+        Err(_) => Err(anyhow!("the broker did not take the goodbye within {SHUTDOWN_GRACE:?}")),
+    }
+}
+
+/// Publishes until there is nothing more to publish; the listener ends when the broker has heard the goodbye.
+async fn publish(
+    publisher: mqtt::Publisher,
+    publications: mpsc::Receiver<Publication>,
+    listener: tokio::task::JoinHandle<()>,
+    homie: Option<tokio::task::JoinHandle<()>>,
+) -> anyhow::Result<()> {
+    if publisher.run(publications).await {
+        listener.await.context("the listener panicked")?;
+    }
+    if let Some(homie) = homie {
+        homie.await.context("the Homie devices' task panicked")?;
+    }
     Ok(())
 }
 

@@ -1,18 +1,19 @@
-//! Hands work to the inference thread: the newest frame of each camera, and questions.
+//! Hands work to the inference thread: the newest frame of each camera, questions, and jobs.
 //!
 //! Memory is bounded by the number of cameras: one frame waits or is remembered per camera, and a
-//! fixed number of questions. A full slot is overwritten; a full queue refuses.
+//! fixed number of questions and of jobs. A full slot is overwritten; a full queue refuses.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::frame::Frame;
+use crate::job::{JOBS_MAX, Job};
 use crate::message::{Ask, Changes};
 
 /// Questions that may wait.
 pub const QUESTIONS_MAX: usize = 8;
-/// Questions in a row before a waiting frame is served: a flood must not silence the captions.
+/// Questions in a row before a waiting frame or job is served: a flood must not silence the captions.
 const QUESTIONS_IN_A_ROW: u32 = 4;
 
 /// The next thing to do for the inference thread.
@@ -22,11 +23,13 @@ pub enum Work {
     Frame(Arc<Frame>, bool),
     /// A question and the newest frame of its camera, if there is any.
     Question(Ask, Option<Arc<Frame>>),
+    /// A picture that came over MQTT with what is to be said about it.
+    Job(Job),
     /// Wishes for other settings of a camera; without any, to say what they are.
     Change(usize, Changes),
     /// Nothing came in time.
     Idle,
-    /// Closed, and every question is served.
+    /// Closed, and every question and job is served.
     Closed,
 }
 
@@ -45,6 +48,9 @@ struct State {
     order: VecDeque<usize>,
     questions: VecDeque<Ask>,
     in_a_row: u32,
+    jobs: VecDeque<Job>,
+    /// Frames and jobs take turns where both wait.
+    is_jobs_turn: bool,
     closed: bool,
 }
 
@@ -66,6 +72,8 @@ impl Inbox {
                 order: VecDeque::with_capacity(n_cameras),
                 questions: VecDeque::with_capacity(QUESTIONS_MAX),
                 in_a_row: 0,
+                jobs: VecDeque::new(),
+                is_jobs_turn: false,
                 closed: false,
             }),
             wake: Condvar::new(),
@@ -125,7 +133,28 @@ impl Inbox {
         Ok(())
     }
 
-    /// No more work comes: questions that wait are still served, frames are not.
+    /// Queues a job.
+    ///
+    /// # Errors
+    /// Gives the job back when [`JOBS_MAX`] wait already, or after [`Inbox::close`].
+    #[expect(clippy::result_large_err, reason = "as of a question")]
+    pub fn put_job(&self, job: Job) -> Result<(), Job> {
+        let mut state = self.lock();
+        if state.closed || state.jobs.len() >= JOBS_MAX {
+            return Err(job);
+        }
+        state.jobs.push_back(job);
+        drop(state);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Forgets every job that waits, and says which: the broker will hand them over again.
+    pub fn forget_jobs(&self) -> Vec<u64> {
+        self.lock().jobs.drain(..).map(|job| job.ticket).collect()
+    }
+
+    /// No more work comes: questions and jobs that wait are still served, frames are not.
     pub fn close(&self) {
         self.lock().closed = true;
         self.wake.notify_all();
@@ -158,16 +187,24 @@ impl State {
         if let Some((camera, changes)) = changed {
             return Some(Work::Change(camera, changes));
         }
-        let frames_turn = self.in_a_row >= QUESTIONS_IN_A_ROW && !self.order.is_empty() && !self.closed;
-        if !frames_turn && let Some(ask) = self.questions.pop_front() {
+        let others_wait = !self.order.is_empty() || !self.jobs.is_empty();
+        let is_others_turn = self.in_a_row >= QUESTIONS_IN_A_ROW && others_wait && !self.closed;
+        if !is_others_turn && let Some(ask) = self.questions.pop_front() {
             self.in_a_row += 1;
             let newest = self.slots[ask.camera].newest.clone();
             return Some(Work::Question(ask, newest));
         }
+        self.in_a_row = 0;
+        if (self.is_jobs_turn || self.closed || self.order.is_empty())
+            && let Some(job) = self.jobs.pop_front()
+        {
+            self.is_jobs_turn = false;
+            return Some(Work::Job(job));
+        }
         if self.closed {
             return Some(Work::Closed);
         }
-        self.in_a_row = 0;
+        self.is_jobs_turn = true;
         let slot = &mut self.slots[self.order.pop_front()?];
         slot.waiting = false;
         let wanted = std::mem::take(&mut slot.wanted);
@@ -215,6 +252,7 @@ mod tests {
             Work::Question(ask, newest) => {
                 format!("{} on {:?}", ask.question.text, newest.map(|frame| frame.id.seq))
             }
+            Work::Job(job) => format!("job {}", job.ticket),
             Work::Change(camera, changes) => format!("{camera}: {changes:?}"),
             Work::Idle => "idle".to_owned(),
             Work::Closed => "closed".to_owned(),
@@ -289,6 +327,54 @@ mod tests {
                 "q5 on Some(7)"
             ]
         );
+    }
+
+    fn job(ticket: u64) -> Job {
+        Job {
+            ticket,
+            picture: bytes::Bytes::new(),
+            question: None,
+            expires: None,
+            came: Instant::now(),
+            vision: 0,
+            done: tokio::sync::mpsc::channel(1).0,
+        }
+    }
+
+    #[test]
+    fn frames_and_jobs_take_turns_and_questions_go_before_both() {
+        let inbox = Inbox::new(3);
+        (1..=3).for_each(|ticket| inbox.put_job(job(ticket)).unwrap());
+        for camera in 0..3 {
+            assert!(!inbox.put_frame(frame(camera, 1)));
+        }
+        inbox.put_question(ask("q")).unwrap();
+        let order: Vec<_> = (0..7).map(|_| describe(inbox.next(NOW))).collect();
+        let expected = ["q on Some(1)", "frame 0/1", "job 1", "frame 1/1", "job 2", "frame 2/1", "job 3"];
+        assert_eq!(order, expected);
+    }
+
+    #[test]
+    fn a_flood_of_questions_lets_a_job_through() {
+        let inbox = Inbox::new(1);
+        inbox.put_job(job(1)).unwrap();
+        (0..6).for_each(|n| inbox.put_question(ask(&format!("q{n}"))).unwrap());
+        let order: Vec<_> = (0..6).map(|_| describe(inbox.next(NOW))).collect();
+        assert_eq!(order[4], "job 1", "{order:?}");
+    }
+
+    #[test]
+    fn jobs_are_bounded_served_before_the_end_and_forgotten_when_told() {
+        let inbox = Inbox::new(0);
+        (0..JOBS_MAX as u64).for_each(|ticket| inbox.put_job(job(ticket)).unwrap());
+        assert_eq!(inbox.put_job(job(99)).unwrap_err().ticket, 99);
+        assert_eq!(inbox.forget_jobs().len(), JOBS_MAX);
+        assert_eq!(describe(inbox.next(NOW)), "idle");
+        inbox.put_job(job(7)).unwrap();
+        inbox.close();
+        assert!(inbox.put_job(job(8)).is_err());
+        assert_eq!(describe(inbox.next(NOW)), "job 7");
+        assert_eq!(describe(inbox.next(NOW)), "closed");
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! | [`source`] | where frames come from, and what is done to every picture |
 //! | [`captures`] | looks after the capture threads, and replaces one that hangs |
 //! | [`inbox`] | hands the newest frame of each camera, and questions, to the inference thread |
+//! | [`job`] | pictures that others publish, and what was found in them |
 //! | [`mailbox`] | hands pictures that come over MQTT to their camera's capture thread |
 //! | [`gate`] | decides whether a frame is worth a caption |
 //! | [`pipeline`] | the loop of the inference thread |
@@ -38,6 +39,7 @@ pub mod frame;
 pub mod gate;
 pub mod health;
 pub mod inbox;
+pub mod job;
 pub mod logging;
 pub mod mailbox;
 pub mod message;

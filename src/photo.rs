@@ -71,6 +71,13 @@ pub fn read(path: &Path) -> Result<Vec<u8>, PhotoError> {
     }
 }
 
+/// Width and height of a JPEG or PNG, before any orientation. Reads its header alone.
+pub fn size(bytes: &[u8]) -> Result<(u32, u32), PhotoError> {
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+    let reader = reader.map_err(|source| PhotoError::Decode(image::ImageError::IoError(source)))?;
+    Ok(reader.into_dimensions()?)
+}
+
 /// Decodes a JPEG or PNG, upright according to its Exif orientation.
 pub fn decode(bytes: &[u8]) -> Result<RgbImage, PhotoError> {
     let mut reader = ImageReader::new(Cursor::new(bytes))
@@ -139,6 +146,8 @@ mod tests {
     fn decodes_what_it_should_and_refuses_garbage_and_truncation() {
         let photo = jpeg(40, 30);
         assert_eq!(decode(&photo).unwrap().dimensions(), (40, 30));
+        assert_eq!(size(&photo).unwrap(), (40, 30));
+        assert!(size(b"not a photo").is_err());
         assert!(decode(b"not a photo").is_err());
         assert!(decode(&photo[..20]).is_err());
         assert!(decode(&[]).is_err());

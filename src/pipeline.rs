@@ -2,6 +2,7 @@
 //!
 //! It knows neither where frames come from nor where publications go.
 
+mod job;
 mod standing;
 
 use std::time::{Duration, Instant};
@@ -156,6 +157,7 @@ impl<'a> Pipeline<'a> {
                     let camera = ask.camera;
                     self.publish(camera, Publication::Answer(Answered { ask, outcome }));
                 }
+                Work::Job(job) => self.work(&job),
                 Work::Change(camera, changes) => self.change(camera, changes),
                 Work::Idle => {}
                 Work::Closed => return,

@@ -40,7 +40,7 @@ fn what_the_broker_keeps_goes_when_the_daemon_does_not_run() {
         for topic in [
             "captiond/bridge/state",
             "captiond/wall/caption",
-            "homeassistant/device/captiond_captiond-bridge_wall/config",
+            "homeassistant/device/captiond_bridge_wall/config",
             "homie/5/captiond-bridge-wall/$description",
         ] {
             assert!(gone.iter().any(|gone| gone == topic), "{topic} is not among {gone:?}");

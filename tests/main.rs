@@ -7,11 +7,13 @@ mod broker;
 mod commands;
 mod delivery;
 mod demo;
+mod fleet;
 mod homie;
 mod memory;
 mod mqtt;
 mod onvif;
 mod recipes;
+mod robot;
 #[cfg(feature = "rtsp")]
 mod rtsp;
 mod sources;

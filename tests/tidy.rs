@@ -157,7 +157,12 @@ fn the_project_speaks_of_itself_alone() {
     for path in String::from_utf8(output.stdout).unwrap().split_terminator('\0').map(PathBuf::from) {
         let Ok(text) = fs::read_to_string(root().join(&path)) else { continue };
         for word in words {
-            assert!(!text.contains(word), "{} names the workplace: {word}", path.display());
+            // A level of a topic may have the name of a folder.
+            let is_path = |(at, _)| {
+                let before: &str = text.get(..at).unwrap_or_default();
+                !before.ends_with(|c: char| c.is_alphanumeric() || "}>".contains(c))
+            };
+            assert!(!text.match_indices(word).any(is_path), "{} names the workplace: {word}", path.display());
         }
     }
 }

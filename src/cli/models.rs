@@ -45,42 +45,48 @@ fn load_dir(dir: &Path, engine: &str, options: EngineOptions) -> anyhow::Result<
 pub(super) struct Configured {
     pub(super) bundles: Vec<Loaded>,
     of_camera: Vec<usize>,
+    of_worker: usize,
 }
 
 /// Loads the bundles of a configuration.
 pub(super) fn load_configured(config: &Config) -> Result<Configured, config::Problems> {
-    let mut configured = Configured { bundles: Vec::new(), of_camera: Vec::new() };
+    let mut configured = Configured { bundles: Vec::new(), of_camera: Vec::new(), of_worker: 0 };
     for (i, camera) in config.cameras.iter().enumerate() {
         let key = if camera.bundle.is_some() { format!("camera[{i}].bundle") } else { "bundle".to_owned() };
-        let invalid = |why: String| config::Problems::one(&key, why);
-        let dir = bundle_dir(camera.bundle.as_deref().or(config.bundle.as_deref())).map_err(invalid)?;
-        let known = configured.bundles.iter().position(|loaded| loaded.dir == dir);
-        let place = match known {
-            Some(place) => place,
-            None => {
-                let options = EngineOptions { device: config.device, threads: config.threads };
-                let loaded =
-                    load_dir(&dir, &config.engine, options).map_err(|e| invalid(format!("{e:#}")))?;
-                configured.bundles.push(loaded);
-                configured.bundles.len() - 1
-            }
-        };
+        let place = configured.load(config, &key, camera.bundle.as_deref())?;
         configured.of_camera.push(place);
+    }
+    if config.worker.is_some() {
+        configured.of_worker = configured.load(config, "bundle", None)?;
     }
     Ok(configured)
 }
 
 impl Configured {
+    /// The place of a bundle, that of the daemon unless another is `named`; loads it where it is not loaded yet. `key`
+    /// is to blame when it cannot be.
+    fn load(&mut self, config: &Config, key: &str, named: Option<&Path>) -> Result<usize, config::Problems> {
+        let invalid = |why: String| config::Problems::one(key, why);
+        let dir = bundle_dir(named.or(config.bundle.as_deref())).map_err(invalid)?;
+        if let Some(place) = self.bundles.iter().position(|loaded| loaded.dir == dir) {
+            return Ok(place);
+        }
+        let options = EngineOptions { device: config.device, threads: config.threads };
+        let loaded = load_dir(&dir, &config.engine, options).map_err(|e| invalid(format!("{e:#}")))?;
+        self.bundles.push(loaded);
+        Ok(self.bundles.len() - 1)
+    }
+
     pub(super) fn warm_up(self) -> anyhow::Result<Eyes> {
         let visions = self.bundles.into_iter().map(Loaded::warm).collect::<anyhow::Result<_>>()?;
-        Ok(Eyes { visions, of_camera: self.of_camera })
+        Ok(Eyes { visions, of_camera: self.of_camera, of_worker: self.of_worker })
     }
 }
 
 impl Loaded {
     /// As the eyes of one camera.
     pub(super) fn warm_up(self) -> anyhow::Result<Eyes> {
-        Ok(Eyes { visions: vec![self.warm()?], of_camera: vec![0] })
+        Ok(Eyes { visions: vec![self.warm()?], of_camera: vec![0], of_worker: 0 })
     }
 
     /// Runs everything once, so that the first frame is as fast as the next.

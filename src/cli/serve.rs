@@ -9,7 +9,7 @@ use humantime::format_duration;
 
 use super::models::{Configured, Loaded, load, load_configured};
 use super::{BundleArgs, Failure, output};
-use crate::config::{CameraConfig, Config, MqttConfig};
+use crate::config::{CameraConfig, Config, MqttConfig, WorkerConfig};
 use crate::mqtt::purge;
 use crate::shutdown::Shutdown;
 use crate::{daemon, demo};
@@ -75,6 +75,7 @@ fn summary(config: &Config, configured: &Configured) -> String {
         ),
     ]);
     lines.extend(config.cameras.iter().map(camera_summary));
+    lines.extend(config.worker.as_ref().map(worker_summary));
     lines.join("\n")
 }
 
@@ -84,6 +85,17 @@ fn outputs(mqtt: &MqttConfig) -> String {
     let under =
         |(name, prefix): (&str, &Option<String>)| Some(format!(", {name} under {}", prefix.as_ref()?));
     named.into_iter().filter_map(under).collect()
+}
+
+fn worker_summary(worker: &WorkerConfig) -> String {
+    format!(
+        "worker of the group {} on {}; {} jobs at a time of at most {} bytes, kept for {} while away",
+        worker.group,
+        worker.topic.as_deref().unwrap_or("the base topic's work/+"),
+        worker.receive_max,
+        worker.bytes_max,
+        format_duration(worker.session_expiry)
+    )
 }
 
 fn camera_summary(camera: &CameraConfig) -> String {

@@ -13,6 +13,7 @@ mod reader;
 pub mod reference;
 mod source;
 mod standing;
+mod worker;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -26,6 +27,9 @@ pub use environment::{bundle_dir, log_filter};
 pub use problem::{Problem, Problems};
 use reader::Section;
 pub use standing::{answer_kind, parse_change};
+pub use worker::{
+    JOB_BYTES_LIMIT, JOB_BYTES_MAX, WORKER_GROUP, WORKER_RECEIVE_MAX, WORKER_SESSION_EXPIRY, WorkerConfig,
+};
 
 use crate::gate::GateConfig;
 use crate::spool::Limits;
@@ -85,8 +89,10 @@ pub struct Config {
     /// Threads of one inference.
     pub threads: NonZeroUsize,
     pub mqtt: MqttConfig,
-    /// At least one, with distinct names.
+    /// With distinct names; at least one where there is no worker.
     pub cameras: Vec<CameraConfig>,
+    /// None where no jobs are taken.
+    pub worker: Option<WorkerConfig>,
 }
 
 /// Where and how to publish.
@@ -239,8 +245,9 @@ fn config(root: &mut Section<'_>, folder: &Path) -> Option<Config> {
     let threads = root.integer("threads", 1..=THREADS_MAX as u64).and_then(|n| NonZeroUsize::new(n as usize));
     let mqtt = root.section("mqtt", |section| mqtt::mqtt(section, folder));
     let cameras = root.sections("camera", |section| camera::camera(section, folder));
-    if cameras.is_empty() {
-        root.problem("camera", "at least one [[camera]] is needed");
+    let worker = root.section("worker", worker::worker);
+    if cameras.is_empty() && worker.is_none() {
+        root.problem("camera", "at least one [[camera]] is needed, or a [worker]");
     }
     if cameras.len() > CAMERAS_MAX {
         root.problem("camera", format!("more than {CAMERAS_MAX} cameras"));
@@ -257,6 +264,9 @@ fn config(root: &mut Section<'_>, folder: &Path) -> Option<Config> {
     if mqtt.homie.is_some() {
         outputs::refuse_same_homie_ids(root, &cameras_checked);
     }
+    if worker.is_some() {
+        worker::check(root, &mqtt);
+    }
     Some(Config {
         bundle,
         engine,
@@ -264,6 +274,7 @@ fn config(root: &mut Section<'_>, folder: &Path) -> Option<Config> {
         threads: threads.unwrap_or_else(default_threads),
         mqtt,
         cameras: cameras_checked,
+        worker,
     })
 }
 

@@ -8,6 +8,7 @@ use humantime::format_duration;
 use super::camera::{CORNERS_MAX, MASKS_MAX};
 use super::standing::{LABEL_DEVIATIONS, LABEL_HOLD, LABEL_THRESHOLD, RELEASE_SHARE};
 use super::*;
+use crate::job::JOBS_MAX;
 use crate::photo::IMAGE_SIDE_MAX;
 use crate::source::pixels::PixelFormat;
 use crate::standing::STANDING_MAX;
@@ -95,7 +96,7 @@ fn cameras() -> String {
 /// What every camera has, but its source.
 fn camera() -> String {
     format!(
-        r#"# One table per camera, at least one.
+        r#"# One table per camera, at least one where there is no [worker].
 [[camera]]
 # A level of the camera's topics: 1 to {NAME_MAX} of a-z, 0-9, _ and -.
 name = "porch"
@@ -328,6 +329,29 @@ interval = "{interval}"
     )
 }
 
+/// The worker, as another table; with it there may be no camera.
+pub fn worker() -> String {
+    let worker = WorkerConfig::default();
+    format!(
+        r#"[worker]
+# Jobs are taken by the shared subscription $share/<group>/<topic>: the workers of one group share them.
+group = "{group}"
+# A topic filter. Default: work/+ under the base topic.
+#topic = "captiond/work/+"
+# For how long the broker keeps the jobs of a worker that is away, before it ends the session.
+session_expiry = "{session_expiry}"
+# Jobs that the broker hands over before one is answered, 1 to {JOBS_MAX}.
+receive_max = {receive_max}
+# Larger pictures are refused; at most {JOB_BYTES_LIMIT}.
+bytes_max = {bytes_max}
+"#,
+        group = worker.group,
+        session_expiry = format_duration(worker.session_expiry),
+        receive_max = worker.receive_max,
+        bytes_max = worker.bytes_max,
+    )
+}
+
 /// The text of `docs/config.md`.
 pub fn document() -> String {
     format!(
@@ -360,9 +384,16 @@ These two kinds of source need a build with the feature of their name, which the
 ```toml
 {}
 {}```
+
+A daemon may look at pictures that others publish as jobs ([docs/scaling.md](scaling.md)), beside its cameras or instead of them.
+This needs MQTT 5, and every worker needs a client id of its own:
+
+```toml
+{}```
 "#,
         text(),
         rtsp(),
-        gstreamer()
+        gstreamer(),
+        worker()
     )
 }

@@ -200,7 +200,7 @@ fn a_syntax_error_names_its_line() {
 
 #[test]
 fn cameras_are_needed_and_their_names_distinct() {
-    assert_eq!(problems(""), ["camera: at least one [[camera]] is needed"]);
+    assert_eq!(problems(""), ["camera: at least one [[camera]] is needed, or a [worker]"]);
     assert_eq!(problems(&CAMERA.repeat(2)), ["camera[1].name: \"yard\" is taken"]);
 }
 
@@ -265,6 +265,39 @@ fn the_reference_of_rtsp_holds_every_default_and_parses_with_every_key() {
         matches!(&found[..], [one] if one.starts_with("camera[0].source.password_file: read ")),
         "{found:?}"
     );
+}
+
+#[test]
+fn the_reference_of_the_worker_holds_every_default_and_needs_no_camera() {
+    let text = reference::worker();
+    let config = parse(&text).unwrap();
+    assert_eq!((config.worker, config.cameras.len()), (Some(WorkerConfig::default()), 0));
+    assert_eq!(parse("[worker]").unwrap().worker, Some(WorkerConfig::default()));
+    let uncommented = parse(&uncommented(&text)).unwrap().worker.unwrap();
+    assert_eq!(uncommented.topic.as_deref(), Some("captiond/work/+"));
+    assert_eq!(parse(CAMERA).unwrap().worker, None);
+}
+
+#[test]
+fn every_mistake_about_the_worker_is_named_by_its_key() {
+    let worker = |keys: &str| problems(&format!("[worker]\n{keys}\n"));
+    for (keys, expected) in [
+        ("group = \"a/b\"", "worker.group: must be one topic level without wildcards (got \"a/b\")"),
+        (
+            "topic = \"a/#/b\"",
+            "worker.topic: must be a topic filter such as \"captiond/work/+\" (got \"a/#/b\")",
+        ),
+        ("session_expiry = \"0s\"", "worker.session_expiry: must be 1s to 1day (got 0s)"),
+        ("receive_max = 65", "worker.receive_max: must be 1 to 64 (got 65)"),
+        ("bytes_max = 0", "worker.bytes_max: must be 1 to 33554432 (got 0)"),
+        (
+            "qos = 2",
+            "worker.qos: unknown key, known are: group, topic, session_expiry, receive_max, bytes_max",
+        ),
+        ("[mqtt]\nprotocol = \"3.1.1\"", "worker: needs mqtt.protocol = \"5\""),
+    ] {
+        assert_eq!(worker(keys), [expected]);
+    }
 }
 
 #[test]

@@ -109,6 +109,8 @@ pub struct Incoming {
     pub correlation: Option<Vec<u8>>,
     /// MQTT 5 alone: the user properties.
     pub user_properties: Vec<(String, String)>,
+    /// MQTT 5 alone: what is left of the time after which the message is of no use.
+    pub expiry: Option<Duration>,
     /// To be acknowledged, in a session that does so by hand.
     pub receipt: Receipt,
 }

@@ -17,7 +17,9 @@ mod outputs;
 pub mod payload;
 mod publisher;
 pub mod purge;
+mod report;
 pub mod topic;
+mod worker;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,6 +42,7 @@ use outputs::Outputs;
 use payload::{BridgeEventPayload, CaptionPayload, EventPayload, LabelsPayload, Producer};
 pub use publisher::Publisher;
 use topic::{DiscoveryTopics, OnvifTopics, Topics};
+pub use worker::Worker;
 
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_LONGEST: Duration = Duration::from_secs(30);
@@ -232,15 +235,6 @@ impl Shared {
         let name = &self.cameras[event.frame.camera].name;
         let payload = EventPayload::new(event, name, SystemTime::now());
         Outgoing::json(self.topics.event(name), payload::json(&payload))
-    }
-
-    /// How the daemon is, for those who ask.
-    fn health_report(&self) -> serde_json::Value {
-        let online = self.health.cameras_online().borrow().clone();
-        let cameras =
-            self.cameras.iter().zip(online).map(|(camera, online)| (camera.name.clone(), online.into()));
-        let cameras: serde_json::Map<String, serde_json::Value> = cameras.collect();
-        serde_json::json!({ "healthy": cameras.values().all(|online| online == true), "cameras": cameras })
     }
 
     /// The picture of a caption, with its expiry.

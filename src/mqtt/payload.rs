@@ -3,6 +3,7 @@
 mod ask;
 mod bridge;
 pub mod discovery;
+pub mod job;
 pub mod onvif;
 mod schema;
 mod set;
@@ -48,6 +49,8 @@ pub const ERROR_EXAMPLE: &str = include_str!("examples/error.json");
 pub const INFO_EXAMPLE: &str = include_str!("examples/info.json");
 pub const STATS_EXAMPLE: &str = include_str!("examples/stats.json");
 pub const LABELS_EXAMPLE: &str = include_str!("examples/labels.json");
+pub const BRIDGE_EVENT_EXAMPLE: &str = include_str!("examples/bridge_event.json");
+pub const RESPONSE_EXAMPLE: &str = include_str!("examples/response.json");
 pub const EVENT_EXAMPLE: &str = include_str!("examples/event.json");
 
 /// What produced a result; the same for every payload of one run.
@@ -219,6 +222,8 @@ pub enum ErrorCode {
     Deadline,
     UnknownCamera,
     BadRequest,
+    /// Of jobs alone.
+    Expired,
     Failed,
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::client::{Client, LinkError, Outgoing, Ticket};
 use super::outbox::{Kept, Outbox};
 use super::outputs::Outputs;
-use super::payload::{self, CameraInfoPayload, CameraStatsPayload, InfoPayload, StatsPayload};
+use super::payload;
 use super::{Connection, OFFLINE, ONLINE, SWEEP, Shared};
 use crate::health::{self, Count};
 use crate::message::{Captioned, Publication, Settings};
@@ -74,7 +74,10 @@ impl Publisher {
                     self.outbox.delivered(ticket);
                     self.catch_up().await
                 }
-                _ = online.changed() => self.publish_changes_of_availability().await,
+                _ = online.changed() => match self.publish_availability().await {
+                    Ok(()) => self.publish_changes().await,
+                    Err(e) => Err(e),
+                },
                 _ = stats.tick() => self.publish_stats().await,
                 _ = status.tick() => {
                     health::notify(&[NotifyState::Status(&self.shared.health.status_line())]);
@@ -165,22 +168,11 @@ impl Publisher {
                 self.client.subscribe(topic.to_owned()).await?;
             }
         }
-        let info = InfoPayload {
-            v: payload::VERSION,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            cameras: (self.shared.cameras.iter().zip(&self.shared.producers))
-                .map(|(camera, producer)| CameraInfoPayload {
-                    camera: camera.name.clone(),
-                    source: camera.source.to_string(),
-                    producer: producer.clone(),
-                    caption_expiry_s: camera.caption_expiry().as_secs(),
-                })
-                .collect(),
-            schemas: payload::schemas(),
-        };
+        let info = self.shared.info();
         let info = Outgoing { retain: true, ..Outgoing::json(topics.bridge_info(), payload::json(&info)) };
         self.client.publish(info).await?;
         self.publish_availability().await?;
+        self.publish_changes().await?;
         for camera in 0..self.settings.len() {
             self.publish_settings(camera).await?;
         }
@@ -204,8 +196,7 @@ impl Publisher {
     }
 
     /// How things stand is retained; that they changed is an event.
-    async fn publish_changes_of_availability(&mut self) -> Result<(), LinkError> {
-        self.publish_availability().await?;
+    async fn publish_changes(&mut self) -> Result<(), LinkError> {
         let online = self.shared.health.cameras_online().borrow().clone();
         let said = std::mem::replace(&mut self.said_online, online.clone());
         for camera in (0..online.len()).filter(|camera| online[*camera] != said[*camera]) {
@@ -363,22 +354,7 @@ impl Publisher {
         if !self.is_connected {
             return Ok(());
         }
-        let online = self.shared.health.cameras_online().borrow().clone();
-        let cameras = self.shared.cameras.iter().zip(online).enumerate();
-        let stats = StatsPayload {
-            v: payload::VERSION,
-            ts: payload::timestamp(SystemTime::now()),
-            uptime_s: self.started.elapsed().as_secs(),
-            queued: self.outbox.n_waiting(),
-            cameras: cameras
-                .map(|(i, (camera, online))| CameraStatsPayload {
-                    camera: camera.name.clone(),
-                    online,
-                    fault: self.shared.health.camera_fault(i),
-                    counters: self.shared.health.counters(i).into(),
-                })
-                .collect(),
-        };
+        let stats = self.shared.stats(self.started.elapsed(), self.outbox.n_waiting());
         let topic = self.shared.topics.bridge_stats();
         self.client.publish(Outgoing::json(topic, payload::json(&stats))).await
     }

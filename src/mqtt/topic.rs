@@ -147,6 +147,17 @@ impl Topics {
         self.of(camera, "prompt")
     }
 
+    /// Jobs for workers.
+    pub fn jobs(&self) -> String {
+        self.of("work", "+")
+    }
+
+    /// `online` or `offline`, retained; the last will of a worker.
+    pub fn worker_state(&self, client_id: &str) -> String {
+        let is_special = |c: char| matches!(c, '/' | '+' | '#');
+        self.of("worker", &format!("{}/state", client_id.replace(is_special, "_")))
+    }
+
     /// Where wishes for another value of a setting go.
     pub fn set(state: &str) -> String {
         format!("{state}/set")
@@ -201,6 +212,25 @@ impl Topics {
 
 /// Longest response topic that is answered to, in bytes.
 pub const RESPONSE_TOPIC_MAX: usize = 512;
+
+/// The subscription by which the clients of a group share the messages of a filter (MQTT 5, 4.8.2).
+pub fn shared(group: &str, filter: &str) -> String {
+    format!("$share/{group}/{filter}")
+}
+
+/// Whether a topic filter takes a topic (MQTT 5, 4.7).
+pub fn matches(filter: &str, topic: &str) -> bool {
+    let mut levels = topic.split('/');
+    for wanted in filter.split('/') {
+        match (wanted, levels.next()) {
+            ("#", _) => return true,
+            ("+", Some(_)) => {}
+            (wanted, Some(level)) if wanted == level => {}
+            _ => return false,
+        }
+    }
+    levels.next().is_none()
+}
 
 /// The topics by which Home Assistant learns of this daemon.
 #[derive(Clone, Debug)]
@@ -283,6 +313,23 @@ mod tests {
             assert_eq!(topics.asked_camera(other), None, "{other}");
         }
         assert_eq!(topics.ask_filter(), "home/captiond/+/ask");
+    }
+
+    #[test]
+    fn knows_which_topics_a_filter_takes() {
+        for (filter, topic, taken) in [
+            ("captiond/work/+", "captiond/work/porch", true),
+            ("captiond/work/+", "captiond/work", false),
+            ("captiond/work/+", "captiond/work/a/b", false),
+            ("captiond/#", "captiond", true),
+            ("captiond/#", "captiond/a/b", true),
+            ("#", "a", true),
+            ("a/b", "a/b", true),
+            ("a/b", "a/c", false),
+        ] {
+            assert_eq!(matches(filter, topic), taken, "{filter} {topic}");
+        }
+        assert_eq!(Topics::new("c").worker_state("a/b#-worker"), "c/worker/a_b_-worker/state");
     }
 
     #[test]

@@ -110,6 +110,7 @@ impl Bench {
                     let outcome = pipeline.read(&ask, newest.as_deref());
                     pipeline.publish(0, Publication::Answer(Answered { ask, outcome }));
                 }
+                Work::Job(job) => pipeline.work(&job),
                 Work::Change(camera, changes) => pipeline.change(camera, changes),
                 Work::Idle | Work::Closed => {}
             }
@@ -283,4 +284,46 @@ fn ends_when_the_inbox_is_closed() {
     let (tx, mut rx) = mpsc::channel(9);
     pipeline(Fake(Arc::default()), &bench.health, tx).run(&bench.inbox);
     assert!(rx.try_recv().is_ok(), "the waiting question is answered first");
+}
+
+#[test]
+fn a_job_is_looked_at_in_time_or_refused_and_never_ends_the_thread() {
+    use crate::job::{Job, JobError, Said};
+
+    let (done, mut outcomes) = mpsc::channel(9);
+    let picture = |level| {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        RgbImage::from_pixel(8, 8, image::Rgb([level; 3]))
+            .write_to(&mut bytes, image::ImageFormat::Png)
+            .unwrap();
+        bytes.into_inner()
+    };
+    let asks = |text: &str| Some(Question { text: text.to_owned(), ..Question::default() });
+    let now = Instant::now();
+    let jobs = [
+        (picture(10), None, None),
+        (picture(0), asks("dark?"), None),
+        (b"no picture".to_vec(), None, None),
+        (picture(10), None, Some(now)),
+        (picture(255), None, None),
+        (picture(10), asks(""), None),
+    ];
+    let mut bench = Bench::new();
+    bench.run(
+        9,
+        jobs.into_iter().zip(0..).map(|((picture, question, expires), ticket)| {
+            let (picture, done) = (picture.into(), done.clone());
+            Work::Job(Job { ticket, picture, question, expires, came: now, vision: 0, done })
+        }),
+    );
+    let mut next = || outcomes.try_recv().unwrap().outcome;
+    let Ok(Said::Caption(caption)) = next().map(|finding| finding.said) else { panic!("no caption") };
+    assert_eq!(caption.text, "level 0.04");
+    let Ok(Said::Answer(answer)) = next().map(|finding| finding.said) else { panic!("no answer") };
+    assert_eq!((answer.text.as_str(), answer.verdict), ("re: dark?", Verdict::Unsure));
+    assert!(matches!(next(), Err(JobError::Request(why)) if why.starts_with("decode photo")));
+    assert_eq!(next().unwrap_err(), JobError::Expired);
+    assert_eq!(next().unwrap_err(), JobError::Request("too bright".to_owned()));
+    assert_eq!(next().unwrap_err(), JobError::Request("the question is empty".to_owned()));
+    assert!(bench.published.is_empty());
 }

@@ -17,6 +17,7 @@ pub struct Message {
     pub topic: String,
     pub payload: Vec<u8>,
     pub retained: bool,
+    pub response_topic: Option<String>,
     pub correlation: Option<Vec<u8>>,
     pub expiry_s: Option<u32>,
     pub content_type: Option<String>,
@@ -125,6 +126,18 @@ impl Client {
         client.publish_with_properties(topic, qos, false, payload.to_owned(), properties).unwrap();
     }
 
+    /// An MQTT 5 message with these properties.
+    pub fn publish_with(
+        &self,
+        topic: &str,
+        payload: Vec<u8>,
+        properties: v5::mqttbytes::v5::PublishProperties,
+    ) {
+        let Inner::V5(client) = &self.inner else { panic!("3.1.1 has no properties") };
+        let qos = v5::mqttbytes::QoS::AtLeastOnce;
+        client.publish_with_properties(topic, qos, false, payload, properties).unwrap();
+    }
+
     /// The first message, not yet given to anyone, for which `wanted` holds.
     ///
     /// Messages on different topics come in any order: what is passed over here is kept for a
@@ -170,6 +183,7 @@ fn message_v5(publish: v5::mqttbytes::v5::Publish) -> Message {
         topic: String::from_utf8(publish.topic.to_vec()).unwrap(),
         payload: publish.payload.to_vec(),
         retained: publish.retain,
+        response_topic: properties.response_topic,
         correlation: properties.correlation_data.map(|data| data.to_vec()),
         expiry_s: properties.message_expiry_interval,
         content_type: properties.content_type,
@@ -181,6 +195,7 @@ fn message_v311(publish: rumqttc::Publish) -> Message {
         topic: publish.topic,
         payload: publish.payload.to_vec(),
         retained: publish.retain,
+        response_topic: None,
         correlation: None,
         expiry_s: None,
         content_type: None,

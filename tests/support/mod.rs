@@ -4,6 +4,7 @@ pub mod client;
 pub mod durable;
 pub mod homie;
 pub mod http;
+pub mod proxy;
 #[cfg(feature = "rtsp")]
 pub mod rtsp;
 pub mod server;
@@ -49,6 +50,20 @@ pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
     folders.map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// A Python 3 that has a module; `CAPTIOND_TEST_PYTHON` may name one.
+pub fn python(module: &str) -> Option<String> {
+    let python = std::env::var("CAPTIOND_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let imported = std::process::Command::new(&python)
+        .args(["-c", &format!("import {module}")])
+        .stderr(std::process::Stdio::null())
+        .status();
+    let has_it = imported.is_ok_and(|status| status.success());
+    if !has_it {
+        skipped(&format!("no Python with {module}"));
+    }
+    has_it.then_some(python)
 }
 
 /// Says why a test did nothing.
@@ -173,6 +188,7 @@ pub fn config(port: u16, protocol: Protocol, photos: &Path) -> Config {
         threads: std::num::NonZeroUsize::MIN,
         mqtt: MqttConfig { host: "127.0.0.1".to_owned(), port, protocol, ..MqttConfig::default() },
         cameras: vec![camera],
+        worker: None,
     }
 }
 
@@ -185,8 +201,15 @@ pub struct RunningDaemon {
 
 impl RunningDaemon {
     pub fn start(config: Config) -> RunningDaemon {
-        let (shutdown, hold) = (Shutdown::new(), Hold::default());
-        let (inner, eyes) = (shutdown.clone(), eyes(&hold, config.cameras.len()));
+        let hold = Hold::default();
+        let eyes = eyes(&hold, config.cameras.len());
+        RunningDaemon::start_with(config, eyes, hold)
+    }
+
+    /// With other eyes; `hold` is theirs.
+    pub fn start_with(config: Config, eyes: Eyes, hold: Hold) -> RunningDaemon {
+        let shutdown = Shutdown::new();
+        let inner = shutdown.clone();
         let thread = thread::spawn(move || daemon::run(&config, eyes, &inner));
         RunningDaemon { shutdown, thread: Some(thread), hold }
     }

@@ -1,5 +1,7 @@
 //! What the library reports, in the words of both versions of the protocol.
 
+use std::time::Duration;
+
 use rumqttc::v5;
 
 use super::{Event, Inbound, Incoming, LinkError, Receipt, lost};
@@ -24,10 +26,15 @@ pub(super) fn error_v5(e: v5::ConnectionError, client_id: &str) -> LinkError {
 }
 
 pub(super) fn event_v5(event: v5::Event) -> Moved {
-    use v5::mqttbytes::v5::{Packet, PubAckReason};
+    use v5::mqttbytes::v5::{Packet, PubAckReason, SubscribeReasonCode};
     Moved::Event(match event {
         v5::Event::Incoming(Packet::ConnAck(_)) => Event::Connected,
-        v5::Event::Incoming(Packet::SubAck(_)) => Event::Subscribed,
+        v5::Event::Incoming(Packet::SubAck(ack)) => {
+            if !ack.return_codes.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_))) {
+                tracing::error!(reasons = ?ack.return_codes, "the broker refused a subscription");
+            }
+            Event::Subscribed
+        }
         v5::Event::Incoming(Packet::PubAck(ack)) => {
             if !matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers) {
                 // It will not be taken later either, so it counts as dealt with.
@@ -44,6 +51,7 @@ pub(super) fn event_v5(event: v5::Event) -> Moved {
                 response_topic: properties.response_topic,
                 correlation: properties.correlation_data.map(|data| data.to_vec()),
                 user_properties: properties.user_properties,
+                expiry: properties.message_expiry_interval.map(|s| Duration::from_secs(s.into())),
                 receipt: Receipt(Inbound::V5(publish)),
             }))
         }
@@ -65,6 +73,7 @@ pub(super) fn event_v311(event: rumqttc::Event) -> Moved {
             response_topic: None,
             correlation: None,
             user_properties: Vec::new(),
+            expiry: None,
             receipt: Receipt(Inbound::V311(publish)),
         })),
         rumqttc::Event::Outgoing(rumqttc::Outgoing::Publish(packet_id)) => return Moved::Sent(packet_id),

@@ -24,7 +24,9 @@ fn same_json(found: &[u8], example: &str) {
 }
 
 /// By the name of the payload.
-const EXAMPLES: [(&str, &str); 7] = [
+const EXAMPLES: [(&str, &str); 9] = [
+    ("bridge_event", BRIDGE_EVENT_EXAMPLE),
+    ("response", RESPONSE_EXAMPLE),
     ("caption", CAPTION_EXAMPLE),
     ("ask", ASK_EXAMPLE),
     ("answer", ANSWER_EXAMPLE),
@@ -110,6 +112,8 @@ fn every_example_is_a_payload() {
     round_trip::<StatsPayload>(STATS_EXAMPLE);
     round_trip::<LabelsPayload>(LABELS_EXAMPLE);
     round_trip::<EventPayload>(EVENT_EXAMPLE);
+    round_trip::<BridgeEventPayload>(BRIDGE_EVENT_EXAMPLE);
+    round_trip::<ResponsePayload>(RESPONSE_EXAMPLE);
 }
 
 #[test]
