@@ -344,6 +344,8 @@ def main():
     args.add_argument("--shim", default=str(ROOT / "target/release/deps/libv4l2_shim.so"),
                       help="the emulator of a USB camera, which building the tests builds")
     args.add_argument("--extra", action="append", default=[], help="NAME=FILE: another camera's source, never killed")
+    args.add_argument("--only", default="", help="the names of the cameras to be there, with commas; all without it")
+    args.add_argument("--pace", type=float, default=1, help="kill so many times as often, and revive as much sooner")
     args.add_argument("--seed", type=int, default=1)
     args.add_argument("--out", default="", help="write the samples as JSON lines and the report into this folder")
     args = args.parse_args()
@@ -378,6 +380,8 @@ def run(args, rng, photos, folder):
         print(f"skipped: {why}, so there is no RTSP camera")
     else:
         cameras.append(RtspCamera("rtsp", photos, folder / "slides", rng))
+    if args.only:
+        cameras = [camera for camera in cameras if camera.name in args.only.split(",")]
     steady = [Camera("replay", f'type = "replay"\npath = "{pathlib.Path(args.photos).resolve()}"\ninterval = "2s"')]
     for extra in args.extra:
         name, _, file = extra.partition("=")
@@ -417,12 +421,12 @@ def drive(args, rng, cameras, watcher, daemon, log):
             if now >= dead[camera]:
                 camera.start()
                 del dead[camera]
-        if quiet < now < length - quiet and rng.random() < min(0.4, 40 * len(cameras) / length):
+        if quiet < now < length - quiet and rng.random() < min(0.4, 40 * len(cameras) / length) * args.pace:
             camera = rng.choice([c for c in cameras if c not in dead] or cameras)
             if camera not in dead:
                 camera.kill()
                 camera.deaths += 1
-                dead[camera] = now + rng.uniform(1, 25)
+                dead[camera] = now + rng.uniform(1, 25) / args.pace
         samples.append({"at_s": round(now, 1), **sample(daemon.pid), "captions": sum(watcher.captions.values())})
         if len(samples) % 30 == 0:
             print(f"{now / 60:5.1f} min: {samples[-1]}, down: {[c.name for c in dead]}", flush=True)

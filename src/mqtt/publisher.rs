@@ -198,10 +198,14 @@ impl Publisher {
     /// How things stand is retained; that they changed is an event.
     async fn publish_changes(&mut self) -> Result<(), LinkError> {
         let online = self.shared.health.cameras_online().borrow().clone();
-        let said = std::mem::replace(&mut self.said_online, online.clone());
-        for camera in (0..online.len()).filter(|camera| online[*camera] != said[*camera]) {
-            let event = self.shared.bridge_event(camera, online[camera]);
-            self.keep(camera, event).await?;
+        for (camera, is_online) in online.into_iter().enumerate() {
+            // What cannot be kept is said over the next connection, if it is still so.
+            if self.said_online[camera] != is_online {
+                let event = self.shared.bridge_event(camera, is_online);
+                if self.keep(camera, event).await? {
+                    self.said_online[camera] = is_online;
+                }
+            }
         }
         Ok(())
     }
