@@ -116,7 +116,7 @@ fn discovery(section: &mut Section<'_>) -> Option<String> {
     is_wanted.then_some(prefix)
 }
 
-fn credentials(section: &mut Section<'_>, folder: &Path) -> Option<(String, Secret)> {
+pub(super) fn credentials(section: &mut Section<'_>, folder: &Path) -> Option<(String, Secret)> {
     let username = section.string("username");
     let file = section.string("password_file").map(|path| folder.join(path));
     if username.is_none() && file.is_some() {

@@ -213,7 +213,7 @@ fn rtsp(section: &mut Section<'_>, folder: &Path) -> Option<RtspConfig> {
     let address = section
         .required_string("url")
         .and_then(|url| Address::parse(&url).map_err(|why| section.problem("url", why)).ok());
-    let credentials = super::credentials(section, folder);
+    let credentials = super::mqtt::credentials(section, folder);
     let transport = match section.string("transport").as_deref() {
         None | Some("tcp") => Transport::Tcp,
         Some("udp") => Transport::Udp,
