@@ -35,19 +35,19 @@ measure() {
     [ -e "runs/bundles/$name/measured" ] && return
     "$train" bundle --text "$lite" --encoder "$lite" --decoder "runs/$run" --out "runs/bundles/$name" \
         --name "${run%-*}" "$@"
-    groups=() labels=()
+    groups=() labels=() noise=
     for place in $places; do
         groups+=("${place%%:*}")
         label=${place#*:}
         labels+=("${label//_/ }")
+        [ "${place%%:*}" != noise ] || noise=$label
     done
     "$train" eval --bundle "runs/bundles/$name" --data "$data" --views runs/views \
         --out "runs/results/$name.json" --group "${groups[@]}" --label "${labels[@]}"
-    case " $places" in
-        *' noise:'*)
-            "$train" eval --bundle "runs/bundles/$name" --data "$data" --input text \
-                --out "runs/results/$name-text.json" --group noise --label "${places##*noise:}" ;;
-    esac
+    if [ -n "$noise" ]; then
+        "$train" eval --bundle "runs/bundles/$name" --data "$data" --input text \
+            --out "runs/results/$name-text.json" --group noise --label "$noise"
+    fi
     touch "runs/bundles/$name/measured"
 }
 
