@@ -101,3 +101,46 @@ fn requests_are_answered_and_cameras_that_come_and_go_are_events() {
         daemon.stop();
     }
 }
+
+#[test]
+fn what_an_earlier_configuration_left_is_taken_away() {
+    for server in server::all() {
+        let photos = color_photos();
+        let home = Client::connect(server.port(), Protocol::V5, "home", "#");
+        let device = "homeassistant/device/captiond_bridge_wall/config";
+        let old = json!({ "components": { "label_dog": { "platform": "binary_sensor", "unique_id": "x" } } });
+        let leftovers = [
+            ("captiond/gone/caption", "{}"),
+            ("captiond/gone/availability", "online"),
+            ("captiond/wall/question/old", "{}"),
+            ("captiond/wall/labels", "{}"),
+            ("captiond/wall/image", "x"),
+        ];
+        let foreign =
+            [("captiond/wall/notes", "mine"), ("captiond/x/y/z", "mine"), ("other/gone/caption", "{}")];
+        for (topic, payload) in leftovers.iter().chain(&foreign) {
+            home.publish(topic, *payload, true);
+            home.wait_for_topic(topic);
+        }
+        home.publish(device, old.to_string(), true);
+        home.wait_for_topic(device);
+        let daemon = RunningDaemon::start(named(server.port(), photos.path()));
+        for (topic, _) in leftovers {
+            home.wait_for(topic, |m| m.topic == topic && m.payload.is_empty());
+        }
+        home.wait_for("the entity goes", |m| {
+            m.topic == device
+                && m.json()["components"]["label_dog"] == json!({ "platform": "binary_sensor" })
+                && m.json()["components"]["caption"]["state_topic"].is_string()
+        });
+        home.wait_for("and is not named any more", |m| {
+            m.topic == device && m.json()["components"]["label_dog"].is_null()
+        });
+        daemon.stop();
+        let late = Client::connect(server.port(), Protocol::V5, "late", "#");
+        for (topic, _) in foreign {
+            late.wait_for("what is not ours", |m| m.retained && m.topic == topic);
+            late.publish(topic, "", true);
+        }
+    }
+}

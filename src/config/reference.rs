@@ -198,7 +198,7 @@ text = "a dog"
 #against = ["an empty sofa", "a cushion", "a person"]
 # The probability from which on it is on, and down to which it stays on (default: {RELEASE_SHARE} of the threshold).
 threshold = {LABEL_THRESHOLD:?}
-#release = 0.35
+#release = 0.14
 # It must also be so many standard deviations above what this camera's pictures usually score; 0 leaves that out.
 deviations = {LABEL_DEVIATIONS:?}
 # For so long it has to be seen, or not seen, before it turns.

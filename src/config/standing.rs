@@ -102,7 +102,8 @@ pub fn parse_change(kind: &str, id: &str, payload: &str) -> Result<StandingChang
 
 fn is_id(id: &str) -> bool {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-    (1..=ID_MAX).contains(&id.len()) && id.chars().all(allowed)
+    // `set` is where wishes go.
+    (1..=ID_MAX).contains(&id.len()) && id.chars().all(allowed) && id != "set"
 }
 
 fn id(section: &mut Section<'_>) -> Option<String> {

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use super::client::{Client, Event, EventLoop, Incoming, LinkError, Outgoing, Ticket};
 use super::payload::{self, Asked, ErrorPayload, parse_ask};
 use super::topic::DiscoveryTopics;
-use super::{BACKOFF_FIRST, BACKOFF_LONGEST, ONLINE, Shared};
+use super::{BACKOFF_FIRST, BACKOFF_LONGEST, Link, ONLINE, Shared};
 use crate::backoff::Backoff;
 use crate::config::parse_change;
 use crate::health::Count;
@@ -22,7 +22,7 @@ pub struct Listener {
     pub(super) eventloop: EventLoop,
     pub(super) client: Client,
     pub(super) shared: Arc<Shared>,
-    pub(super) connection: watch::Sender<u64>,
+    pub(super) connection: watch::Sender<Link>,
     pub(super) deliveries: mpsc::Sender<Ticket>,
     pub(super) lives: Lives,
 }
@@ -58,35 +58,17 @@ impl Listener {
     /// Polls until the publisher has disconnected, or the task is dropped.
     pub async fn run(mut self, inbox: Arc<Inbox>, mailboxes: Vec<Arc<Mailbox>>) {
         let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_LONGEST);
-        let mut n_greetings = 0;
+        let mut n_connections = 0;
         loop {
             match self.eventloop.poll().await {
                 Ok(Event::Connected) => {
                     tracing::info!("broker up");
                     backoff.reset();
                     self.lives.begin(Instant::now());
-                    n_greetings += 1;
-                    self.set_connection(n_greetings);
+                    n_connections += 1;
+                    self.set_connection(n_connections);
                 }
-                Ok(Event::Message(message)) => {
-                    let message = *message;
-                    if self.shared.topics.requested(&message.topic).is_some() {
-                        if self.respond(&message) {
-                            n_greetings += 1;
-                            self.set_connection(n_greetings);
-                        }
-                    } else if self.is_birth(&message) {
-                        tracing::info!("Home Assistant has started");
-                        n_greetings += 1;
-                        self.set_connection(n_greetings);
-                    } else if let Some(camera) = self.shared.picture_of(&message.topic) {
-                        self.receive(camera, message, &mailboxes[camera]);
-                    } else if self.shared.is_stale(&message.topic) {
-                        self.sweep(message);
-                    } else {
-                        self.hear(message, &inbox);
-                    }
-                }
+                Ok(Event::Message(message)) => self.sort(*message, &inbox, &mailboxes),
                 Ok(Event::Disconnected) => return self.eventloop.closed().await,
                 Ok(Event::Delivered(ticket)) => self.deliver(ticket),
                 Ok(Event::Subscribed | Event::Other) => {}
@@ -151,20 +133,43 @@ impl Listener {
             && message.payload == ONLINE.as_bytes()
     }
 
-    /// Takes the description of a device away that is no more.
-    fn sweep(&self, message: Incoming) {
-        if message.payload.is_empty() {
-            return;
+    /// Takes away what an earlier configuration left behind. False when it left nothing there.
+    fn sweep(&self, message: &Incoming) -> bool {
+        let leftover = self.shared.leftover(message);
+        for message in &leftover {
+            tracing::info!(topic = message.topic, "what is not configured any more is taken away");
+            if let Err(e) = self.client.try_publish(message.clone()) {
+                tracing::warn!(topic = message.topic, error = %e, "not taken away");
+            }
         }
-        tracing::info!(topic = message.topic, "device that is not configured any more taken away");
-        if let Err(e) = self.client.try_publish(Outgoing::nothing(message.topic)) {
-            tracing::warn!(error = %e, "former device not taken away");
+        !leftover.is_empty()
+    }
+
+    /// Gives a message to whom it belongs.
+    fn sort(&self, message: Incoming, inbox: &Inbox, mailboxes: &[Arc<Mailbox>]) {
+        if self.shared.topics.requested(&message.topic).is_some() {
+            if self.respond(&message) {
+                self.ask_for_greeting();
+            }
+        } else if self.is_birth(&message) {
+            tracing::info!("Home Assistant has started");
+            self.ask_for_greeting();
+        } else if let Some(camera) = self.shared.picture_of(&message.topic) {
+            self.receive(camera, message, &mailboxes[camera]);
+        } else if !self.sweep(&message) {
+            self.hear(message, inbox);
         }
     }
 
-    fn set_connection(&self, number: u64) {
-        self.shared.health.set_broker_online(number > 0);
-        self.connection.send_replace(number);
+    /// Another connection, or none: 0.
+    fn set_connection(&self, connection: u64) {
+        self.shared.health.set_broker_online(connection > 0);
+        self.connection.send_modify(|link| *link = Link { connection, greeting: link.greeting + 1 });
+    }
+
+    /// Everything is to be said anew over the connection that there is.
+    fn ask_for_greeting(&self) {
+        self.connection.send_modify(|link| link.greeting += 1);
     }
 
     /// Hands a wish for another setting on. One that is not understood leaves all as it is, and says how that is.

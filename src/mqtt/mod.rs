@@ -18,11 +18,12 @@ pub mod payload;
 mod publisher;
 pub mod purge;
 mod report;
+mod sweep;
 pub mod topic;
 mod worker;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use sha2::{Digest, Sha256};
@@ -56,6 +57,8 @@ pub const OFFLINE: &str = "offline";
 struct Shared {
     topics: Topics,
     cameras: Vec<CameraConfig>,
+    /// What stands for each camera; the publisher changes it.
+    standing: Mutex<Vec<StandingConfig>>,
     /// One a camera.
     producers: Vec<Producer>,
     health: Arc<Health>,
@@ -63,8 +66,16 @@ struct Shared {
     discovery: Option<DiscoveryTopics>,
 }
 
-/// Counts greetings: 0 while there is no connection, else another number whenever everything is to be said anew.
-type Connection = watch::Receiver<u64>;
+/// How the connection is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Link {
+    /// Counts connections; 0 while there is none.
+    connection: u64,
+    /// Counts how often everything was to be said anew, by a new connection or since somebody asked for it.
+    greeting: u64,
+}
+
+type Connection = watch::Receiver<Link>;
 
 /// Acknowledgements that may wait for the publisher. More than a few connections can owe.
 const DELIVERIES_MAX: usize = 4096;
@@ -89,9 +100,11 @@ pub fn tasks(
     let session =
         Session { will: Some(will), packet_bytes_max: packet_bytes_max(cameras), ..Session::new(&client_id) };
     let (client, eventloop) = client::client(config, &session);
-    let (connection_tx, connection) = watch::channel(0);
+    let (connection_tx, connection) = watch::channel(Link::default());
     let discovery = config.discovery.as_deref().map(|prefix| DiscoveryTopics::new(prefix, &client_id));
-    let shared = Arc::new(Shared { topics, cameras: cameras.to_vec(), producers, health, discovery });
+    let standing = Mutex::new(cameras.iter().map(|camera| camera.standing.clone()).collect());
+    let shared =
+        Arc::new(Shared { topics, cameras: cameras.to_vec(), standing, producers, health, discovery });
     let (deliveries_tx, deliveries) = mpsc::channel(DELIVERIES_MAX);
     let listener = Listener {
         eventloop,
@@ -112,10 +125,9 @@ pub fn tasks(
         deliveries,
         outbox: Outbox::new(spool),
         is_connected: false,
-        greeted: 0,
+        greeted: Link::default(),
         owes_captions: false,
         settings: initial_settings(cameras),
-        standing: cameras.iter().map(|camera| camera.standing.clone()).collect(),
         states: BTreeMap::new(),
         said_online: vec![false; cameras.len()],
         captions: vec![None; cameras.len()],
@@ -152,41 +164,24 @@ fn derived_client_id(base_topic: &str) -> String {
 }
 
 impl Shared {
-    /// What Home Assistant is told: topics and payloads.
-    fn descriptions(&self, standing: &[StandingConfig]) -> Vec<(String, Vec<u8>)> {
-        let Some(discovery) = &self.discovery else { return Vec::new() };
-        let bridge = payload::discovery::bridge(discovery, &self.topics);
-        let camera =
-            |(camera, standing)| payload::discovery::camera(discovery, &self.topics, camera, standing);
-        let all = std::iter::once(bridge).chain(self.cameras.iter().zip(standing).map(camera));
-        all.map(|(topic, value)| (topic, payload::json(&value))).collect()
+    /// What stands for a camera.
+    fn standing(&self, camera: usize) -> StandingConfig {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)[camera].clone()
     }
 
-    /// What Home Assistant is told when other things stand for a camera. A component goes when it is named once without
-    /// its keys, and then not at all.
-    fn redescriptions(
-        &self,
-        camera: usize,
-        former: &StandingConfig,
-        current: &StandingConfig,
-    ) -> Vec<Outgoing> {
-        let Some(discovery) = &self.discovery else { return Vec::new() };
-        let describe =
-            |standing| payload::discovery::camera(discovery, &self.topics, &self.cameras[camera], standing);
-        let ((_, old), (topic, new)) = (describe(former), describe(current));
-        let message =
-            |payload| Outgoing { retain: true, ..Outgoing::json(topic.clone(), payload::json(&payload)) };
-        let farewell = payload::discovery::farewell(&old, &new);
-        farewell.into_iter().chain([new]).map(message).collect()
+    /// Puts other things in the place of what stood for a camera, which come back.
+    fn replace_standing(&self, camera: usize, config: StandingConfig) -> StandingConfig {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut standing[camera], config)
     }
 
-    /// Whether this describes a device of ours that is not in the configuration any more.
-    fn is_stale(&self, topic: &str) -> bool {
-        let Some(discovery) = &self.discovery else { return false };
-        let current = |id: String| discovery.config(&id) == topic;
-        let is_current = current(discovery.bridge_id())
-            || self.cameras.iter().any(|camera| current(discovery.camera_id(&camera.name)));
-        discovery.is_ours(topic) && !is_current
+    /// What Home Assistant is told.
+    fn descriptions(&self) -> Vec<Outgoing> {
+        let Some(discovery) = &self.discovery else { return Vec::new() };
+        let (topic, bridge) = payload::discovery::bridge(discovery, &self.topics);
+        let bridge = Outgoing { retain: true, ..Outgoing::json(topic, payload::json(&bridge)) };
+        let cameras = (0..self.cameras.len()).filter_map(|camera| self.described(camera));
+        std::iter::once(bridge).chain(cameras).collect()
     }
 
     /// The place of a camera in the configuration.

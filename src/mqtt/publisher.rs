@@ -12,7 +12,7 @@ use super::client::{Client, LinkError, Outgoing, Ticket};
 use super::outbox::{Kept, Outbox};
 use super::outputs::Outputs;
 use super::payload;
-use super::{Connection, OFFLINE, ONLINE, SWEEP, Shared};
+use super::{Connection, Link, OFFLINE, ONLINE, SWEEP, Shared};
 use crate::health::{self, Count};
 use crate::message::{Captioned, Publication, Settings};
 use crate::standing::StandingConfig;
@@ -32,13 +32,11 @@ pub struct Publisher {
     pub(super) deliveries: mpsc::Receiver<Ticket>,
     pub(super) outbox: Outbox,
     pub(super) is_connected: bool,
-    /// The number of the connection that was greeted last.
-    pub(super) greeted: u64,
+    /// The connection that was greeted last, and how often.
+    pub(super) greeted: Link,
     /// The current captions are to be said again, after what is older.
     pub(super) owes_captions: bool,
     pub(super) settings: Vec<Settings>,
-    /// What stands for each camera.
-    pub(super) standing: Vec<StandingConfig>,
     /// The retained state of labels and standing questions, by topic. As many as stand.
     pub(super) states: BTreeMap<String, Outgoing>,
     /// Which cameras came and went so far.
@@ -98,13 +96,13 @@ impl Publisher {
 
     /// The connection has come or gone.
     async fn turn(&mut self) -> Result<(), LinkError> {
-        let number = *self.connection.borrow_and_update();
+        let link = *self.connection.borrow_and_update();
         // Also when it has come back meanwhile: what was on its way over the last one is not.
-        if self.greeted != number {
+        if self.greeted.connection != link.connection {
             self.put_away();
         }
-        self.greeted = number;
-        self.is_connected = number > 0;
+        self.greeted = link;
+        self.is_connected = link.connection > 0;
         if self.is_connected { self.greet().await } else { Ok(()) }
     }
 
@@ -146,13 +144,14 @@ impl Publisher {
     /// Other devices' descriptions are of no interest once the broker has sent what it kept.
     async fn end_sweep(&mut self) -> Result<(), LinkError> {
         let is_over = self.sweeping.is_some_and(|since| since.elapsed() >= SWEEP);
-        match &self.shared.discovery {
-            Some(discovery) if is_over && self.is_connected => {
-                self.sweeping = None;
-                self.client.unsubscribe(discovery.config_filter()).await
-            }
-            _ => Ok(()),
+        if !is_over || !self.is_connected {
+            return Ok(());
         }
+        self.sweeping = None;
+        for filter in self.shared.sweep_filters() {
+            self.client.unsubscribe(filter).await?;
+        }
+        Ok(())
     }
 
     /// Everything that a new connection must know.
@@ -163,6 +162,11 @@ impl Publisher {
         self.client.subscribe(topics.set_filter()).await?;
         self.client.subscribe(topics.standing_filter()).await?;
         self.client.subscribe(topics.request_filter()).await?;
+        // What was said before comes back, and what is not configured any more is taken away.
+        for filter in self.shared.sweep_filters() {
+            self.client.subscribe(filter).await?;
+        }
+        self.sweeping = Some(Instant::now());
         for camera in &self.shared.cameras {
             if let Some((topic, _)) = camera.pictures() {
                 self.client.subscribe(topic.to_owned()).await?;
@@ -183,11 +187,8 @@ impl Publisher {
         self.catch_up().await?;
         if let Some(discovery) = &self.shared.discovery {
             self.client.subscribe(discovery.status()).await?;
-            // What was described before comes back, and what is not ours any more is taken away.
-            self.client.subscribe(discovery.config_filter()).await?;
-            self.sweeping = Some(Instant::now());
-            for (topic, payload) in self.shared.descriptions(&self.standing) {
-                self.client.publish(Outgoing { retain: true, ..Outgoing::json(topic, payload) }).await?;
+            for description in self.shared.descriptions() {
+                self.client.publish(description).await?;
             }
         }
         // Last, so that whoever sees `online` finds the rest in place.
@@ -290,8 +291,8 @@ impl Publisher {
     /// Takes over what stands for a camera: the state of what is gone goes, and Home Assistant hears of it.
     async fn stand(&mut self, camera: usize, config: StandingConfig) -> Result<(), LinkError> {
         let name = self.shared.cameras[camera].name.clone();
-        let former = std::mem::replace(&mut self.standing[camera], config);
-        let current = &self.standing[camera];
+        let former = self.shared.replace_standing(camera, config);
+        let current = self.shared.standing(camera);
         let is_gone = |id: &String| !current.questions.iter().any(|question| question.id == *id);
         let ids = former.questions.iter().map(|question| question.id.clone()).filter(is_gone);
         let mut gone: Vec<String> = ids.map(|id| self.shared.topics.question(&name, &id)).collect();
@@ -305,7 +306,7 @@ impl Publisher {
         for topic in gone {
             self.client.publish(Outgoing::nothing(topic)).await?;
         }
-        for message in self.shared.redescriptions(camera, &former, &self.standing[camera]) {
+        for message in self.shared.redescribed(camera, &former) {
             self.client.publish(message).await?;
         }
         Ok(())

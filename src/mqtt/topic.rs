@@ -174,6 +174,20 @@ impl Topics {
         rest.split_once('/').filter(|(_, setting)| !setting.contains('/'))
     }
 
+    /// What the daemon retains of every camera. None of the filters matches a topic that it listens to: a broker may
+    /// send a message once for each subscription that it matches.
+    pub fn aspect_filters(&self) -> impl Iterator<Item = String> {
+        RETAINED.into_iter().chain(["question/+"]).map(|aspect| self.of("+", aspect))
+    }
+
+    /// The camera and the aspect of a state that the daemon retains.
+    pub fn aspect_of<'a>(&self, topic: &'a str) -> Option<(&'a str, &'a str)> {
+        let rest = topic.strip_prefix(&self.base)?.strip_prefix('/')?;
+        let (camera, aspect) = rest.split_once('/')?;
+        let is_question = aspect.strip_prefix("question/").is_some_and(|id| !id.contains('/'));
+        (is_question || RETAINED.contains(&aspect)).then_some((camera, aspect))
+    }
+
     /// The questions to every camera.
     pub fn ask_filter(&self) -> String {
         self.ask("+")
@@ -209,6 +223,9 @@ impl Topics {
         format!("{}/{thing}/{aspect}", self.base)
     }
 }
+
+/// What the daemon retains of a camera, beside the answers to standing questions.
+const RETAINED: [&str; 7] = ["availability", "caption", "enabled", "interval", "prompt", "labels", "image"];
 
 /// Longest response topic that is answered to, in bytes.
 pub const RESPONSE_TOPIC_MAX: usize = 512;
