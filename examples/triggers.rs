@@ -6,6 +6,8 @@
 //! and the first thirty are not scored. Photos follow each other without any connection here, so that nothing has to
 //! last, and a label goes off where it goes on.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "what it measures is what it prints")]
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -125,16 +125,7 @@ pub fn run_with(config: &Config, eyes: Eyes, shutdown: &Shutdown, hang: Duration
 
     notify(&[NotifyState::Ready]);
     tracing::info!(cameras = config.cameras.len(), worker = config.worker.is_some(), "started");
-    let outcome = runtime.block_on(async {
-        tokio::select! {
-            () = shutdown.requested() => Ok(()),
-            // A task may hear of the shutdown first; one that ends of itself is a failure.
-            _ = tasks.join_next() => match shutdown.is_requested() {
-                true => Ok(()),
-                false => Err(anyhow!("a task at the broker or the inference thread ended")),
-            },
-        }
-    });
+    let outcome = runtime.block_on(until_shutdown(&mut tasks, shutdown));
     notify(&[NotifyState::Stopping]);
     tracing::info!("stopping");
     shutdown.request();
@@ -149,6 +140,18 @@ pub fn run_with(config: &Config, eyes: Eyes, shutdown: &Shutdown, hang: Duration
     runtime.shutdown_background();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Waits until shutdown is requested; a task that ends before is a failure.
+async fn until_shutdown(tasks: &mut JoinSet<anyhow::Result<()>>, shutdown: &Shutdown) -> anyhow::Result<()> {
+    tokio::select! {
+        () = shutdown.requested() => Ok(()),
+        // A task may hear of the shutdown first.
+        _ = tasks.join_next() => match shutdown.is_requested() {
+            true => Ok(()),
+            false => Err(anyhow!("a task at the broker or the inference thread ended")),
+        },
+    }
 }
 
 /// Waits for the tasks at the broker, which were asked to end.

@@ -12,7 +12,7 @@ use captiond::spool::{Limits, Spool};
 use serde_json::Value;
 
 use crate::support::durable::{DurableBroker, Heard, Recorder, Wire};
-use crate::support::{Hold, RunningDaemon, color_photos, config, eyes, server, skipped, wait_until};
+use crate::support::{Hold, RunningDaemon, color_photos, config, eyes, say, server, skipped, wait_until};
 
 const LIMITS: Limits = Limits { bytes_max: 16 << 20, age_max: Duration::from_secs(3600) };
 const PORT_VARIABLE: &str = "CAPTIOND_TEST_DELIVERY_PORT";
@@ -123,10 +123,10 @@ fn survive_orderly_stops(times: u32) {
     let arrived: BTreeSet<u64> = scenes.iter().map(|(number, _)| *number).collect();
     let last = arrived.last().copied().unwrap();
     let lost: Vec<u64> = (1..=last).filter(|number| !arrived.contains(number)).collect();
-    eprintln!(
+    say(&format!(
         "{times} stops of the broker: {last} captions, {} lost, {n_late} late, {n_again} twice and marked",
         lost.len()
-    );
+    ));
     assert!(lost.is_empty(), "lost: {lost:?}");
     assert!(n_late > 0, "nothing was late: the broker was never missed");
 }
@@ -141,11 +141,11 @@ fn survive_kills(times: u32) {
     let (forgotten, lost): (Vec<u64>, Vec<u64>) = (1..=last)
         .filter(|number| !arrived.contains(number))
         .partition(|number| acknowledged.contains(number));
-    eprintln!(
+    say(&format!(
         "{times} kills of the broker: {last} captions, {} lost, {} acknowledged and forgotten",
         lost.len(),
         forgotten.len()
-    );
+    ));
     assert!(lost.is_empty(), "not acknowledged, and lost: {lost:?}");
 }
 
@@ -241,11 +241,11 @@ fn survive_kills_of_the_daemon(times: u32) {
     child.wait().unwrap();
     let key = |payload: &Value| [&payload["ts"], &payload["seq"]].map(Clone::clone);
     let (kept, late): (Vec<_>, Vec<_>) = (kept.iter().map(key).collect(), late().iter().map(key).collect());
-    eprintln!(
+    say(&format!(
         "{times} kills of the daemon: {} captions were queued, {} arrived late",
         kept.len(),
         late.len()
-    );
+    ));
     assert_eq!(late[..kept.len()], kept, "in order and whole");
 }
 

@@ -49,7 +49,9 @@ struct Purge {
 
 impl Purge {
     async fn next(&mut self) -> Result<Event, PurgeError> {
-        Ok(tokio::time::timeout(SILENCE, self.eventloop.poll()).await.map_err(|_| PurgeError::Silent)??)
+        Ok(tokio::time::timeout(SILENCE, self.eventloop.poll())
+            .await
+            .map_err(|_elapsed| PurgeError::Silent)??)
     }
 
     /// Collects what is retained. The broker sends that before what is published later, so a message of our own is the

@@ -68,9 +68,14 @@ pub fn python(module: &str) -> Option<String> {
 
 /// Says why a test did nothing.
 pub fn skipped(why: &str) {
+    say(&format!("skipped: {why}"));
+}
+
+/// Says a line, whatever the test harness keeps to itself.
+pub fn say(line: &str) {
     use io::Write;
     // Straight to the descriptor: the test harness keeps what goes through `println!`.
-    drop(writeln!(io::stderr(), "skipped: {why}"));
+    drop(writeln!(io::stderr(), "{line}"));
 }
 
 /// Sees the color of the first pixel and nothing else.
