@@ -178,7 +178,8 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 pub fn main() -> ExitCode {
     let args = Args::parse();
     let fallback = match args.command {
-        Command::Run { .. } => "info",
+        // The library warns of every message that the broker refuses; the daemon says once what is refused.
+        Command::Run { .. } => "info,rumqttc=error",
         _ => "warn",
     };
     if let Err(e) = logging::start(&config::log_filter(args.log, fallback)) {

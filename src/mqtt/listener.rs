@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::client::{Client, Event, EventLoop, Incoming, LinkError, Outgoing, Ticket};
 use super::payload::{self, Asked, ErrorPayload, parse_ask};
-use super::topic::DiscoveryTopics;
+use super::topic::{DiscoveryTopics, TOPIC_BYTES_MAX};
 use super::{BACKOFF_FIRST, BACKOFF_LONGEST, ONLINE, Shared};
 use crate::backoff::Backoff;
 use crate::config::parse_change;
@@ -70,7 +70,12 @@ impl Listener {
                 }
                 Ok(Event::Message(message)) => {
                     let message = *message;
-                    if self.shared.topics.requested(&message.topic).is_some() {
+                    if message.topic.len() > TOPIC_BYTES_MAX {
+                        tracing::warn!(
+                            bytes = message.topic.len(),
+                            "message on a topic that is too long ignored"
+                        );
+                    } else if self.shared.topics.requested(&message.topic).is_some() {
                         if self.respond(&message) {
                             n_greetings += 1;
                             self.set_connection(n_greetings);
@@ -104,7 +109,7 @@ impl Listener {
                             client_id = self.eventloop.client_id(),
                             times = self.lives.n_short,
                             "the broker closes every connection right after it was accepted: another client may use \
-                             the client id, or the broker's access rules forbid a topic"
+                             the client id, the broker's access rules may forbid a topic, or a message may be too large"
                         );
                     }
                     tokio::time::sleep(wait).await;
