@@ -103,8 +103,12 @@ impl Daemon {
         line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
     }
 
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
     fn count(&self, words: &str) -> usize {
-        std::fs::read_to_string(&self.log).unwrap().matches(words).count()
+        self.log().matches(words).count()
     }
 
     fn assert_well(&mut self, before: u64) {
@@ -133,7 +137,7 @@ fn child_daemon_of_the_hostile_tests() {
     let mut site = site.splitn(3, ' ');
     let [port, protocol, photos] = [(); 3].map(|()| site.next().unwrap());
     let protocol = if protocol == "5" { Protocol::V5 } else { Protocol::V311 };
-    captiond::logging::start("info,rumqttc=error").unwrap();
+    captiond::logging::start(captiond::mqtt::client::LOG_FILTER).unwrap();
     let config = watched(port.parse().unwrap(), protocol, Path::new(photos));
     let vision = SlowVision(ColorVision { hold: Hold::default() });
     let eyes = Eyes::shared(Box::new(vision), "color@00000000".to_owned(), config.cameras.len());
@@ -208,7 +212,7 @@ fn payloads() -> Vec<Vec<u8>> {
         b"[".repeat(100_000),
         [b"{\"question\": ".to_vec(), b"[".repeat(100_000)].concat(),
         b"{\"a\":".repeat(1500),
-        vec![b' '; 200 << 10],
+        vec![b' '; 150 << 10],
     ]);
     payloads
 }
@@ -257,7 +261,12 @@ fn garbage_on_every_topic_stops_and_fills_nothing() {
             }
         }
         assert_answers(&stranger, "after");
-        assert_eq!(daemon.count("retrying"), 0, "no message has cost the connection");
+        assert_eq!(
+            daemon.count("retrying"),
+            0,
+            "{protocol:?}: a message has cost the connection\n{}",
+            daemon.log()
+        );
         stranger.publish("captiond/wall/ask", vec![b'x'; 3 * PACKET], false);
         assert_answers(&stranger, "after one that is too large");
         let n_lost = if protocol == Protocol::V5 { 0 } else { 1 };

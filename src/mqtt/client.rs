@@ -29,6 +29,9 @@ use crate::config::Qos;
 /// Room for every packet but pictures. The library's default of 10 KiB makes it drop the connection when a larger
 /// message comes in.
 pub const PACKET_BYTES_LEAST: usize = 256 << 10;
+/// What the daemon logs unless it is told otherwise. The library warns of every message that the broker refuses; the
+/// daemon says once what is refused.
+pub const LOG_FILTER: &str = "info,rumqttc=error";
 /// Messages that may wait for the connection.
 const MESSAGES_MAX: usize = 64;
 /// The same and room for subscriptions and acknowledgements, which are not counted.

@@ -77,7 +77,7 @@ fn rewritten(word: &str, found: &mut Vec<String>) -> String {
         part.split_inclusive(ends).flat_map(pairs).map(|pair| hidden(&pair, found)).collect()
     };
     let path = values(path, &['/', '&', ';']);
-    format!("{start}{path}{}", values(query, &['?', '&', ';']))
+    format!("{start}{path}{}", values(query, &['&', ';']))
 }
 
 /// A piece of a path or a query at each `_` behind which another key stands.
@@ -85,11 +85,21 @@ fn pairs(piece: &str) -> Vec<String> {
     let mut pairs: Vec<String> = Vec::new();
     for token in piece.split_inclusive('_') {
         match pairs.last_mut() {
-            Some(last) if !(last.contains('=') && token.contains('=')) => last.push_str(token),
+            Some(last) if !(last.contains('=') && opens_pair(token)) => last.push_str(token),
             _ => pairs.push(token.to_owned()),
         }
     }
     pairs
+}
+
+/// Whether it begins with a key, and is not the end of a value in Base64.
+fn opens_pair(token: &str) -> bool {
+    token.split_once('=').is_some_and(|(key, value)| {
+        !key.is_empty()
+            && key.chars().all(char::is_alphanumeric)
+            && !value.is_empty()
+            && !value.starts_with('=')
+    })
 }
 
 fn hidden(pair: &str, found: &mut Vec<String>) -> String {

@@ -288,7 +288,7 @@ mod tests {
                 break e.to_string();
             }
         };
-        assert!(e.contains("ended with exit status: 3") && e.contains("rtsp://...@camera/x"), "{e}");
+        assert!(e.contains("ended with exit status: 3") && e.contains("rtsp://…@camera/x"), "{e}");
         assert!(!e.contains("secret"));
     }
 
