@@ -9,13 +9,16 @@ mod delivery;
 mod demo;
 mod fleet;
 mod homie;
+mod hostile;
 mod memory;
 mod mqtt;
+mod mutated;
 mod onvif;
 mod recipes;
 mod robot;
 #[cfg(feature = "rtsp")]
 mod rtsp;
+mod secrets;
 mod sources;
 mod standing;
 mod support;

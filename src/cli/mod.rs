@@ -17,6 +17,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{self, Problems};
 use crate::logging;
+use crate::mqtt::client::LOG_FILTER;
 
 /// A command failed while it ran.
 pub const EXIT_FAILURE: u8 = 1;
@@ -178,7 +179,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 pub fn main() -> ExitCode {
     let args = Args::parse();
     let fallback = match args.command {
-        Command::Run { .. } => "info",
+        Command::Run { .. } => LOG_FILTER,
         _ => "warn",
     };
     if let Err(e) = logging::start(&config::log_filter(args.log, fallback)) {

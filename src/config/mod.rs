@@ -220,10 +220,16 @@ impl Config {
     /// # Errors
     /// Every problem of the text; a syntax error alone, with its line.
     pub fn parse(text: &str, folder: &Path) -> Result<Config, Problems> {
-        let table: toml::Table =
-            text.parse().map_err(|e: toml::de::Error| Problems::one("", e.to_string().trim_end()))?;
+        let table: toml::Table = text.parse().map_err(|e| Problems::one("", syntax_error(text, &e)))?;
         reader::read(table, |root| config(root, folder))
     }
+}
+
+/// Where and what, without the line itself: it may hold a password.
+fn syntax_error(text: &str, e: &toml::de::Error) -> String {
+    let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!("line {}, column {column}: {}", before.matches('\n').count() + 1, e.message())
 }
 
 fn config(root: &mut Section<'_>, folder: &Path) -> Option<Config> {

@@ -195,7 +195,10 @@ fn outputs_are_off_unless_they_are_asked_for() {
 #[test]
 fn a_syntax_error_names_its_line() {
     let found = problems("[mqtt]\nhost = \n");
+    assert!(found.len() == 1 && found[0].contains("line 2, column 8: "), "{found:?}");
+    let found = problems("[[camera]]\nsource = { url = \"http://me:hunter2@camera/ }\n");
     assert!(found.len() == 1 && found[0].contains("line 2"), "{found:?}");
+    assert!(!found[0].contains("hunter2"), "the line itself may hold a password: {found:?}");
 }
 
 #[test]

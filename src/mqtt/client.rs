@@ -8,6 +8,7 @@
 mod connect;
 mod event;
 mod ledger;
+mod refusals;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,12 +22,16 @@ pub use connect::{Session, Will, client};
 use event::{Moved, error_v5, event_v5, event_v311};
 use ledger::Ledger;
 pub use ledger::Ticket;
+use refusals::Refusals;
 
 use crate::config::Qos;
 
 /// Room for every packet but pictures. The library's default of 10 KiB makes it drop the connection when a larger
 /// message comes in.
 pub const PACKET_BYTES_LEAST: usize = 256 << 10;
+/// What the daemon logs unless it is told otherwise. The library warns of every message that the broker refuses; the
+/// daemon says once what is refused.
+pub const LOG_FILTER: &str = "info,rumqttc=error";
 /// Messages that may wait for the connection.
 const MESSAGES_MAX: usize = 64;
 /// The same and room for subscriptions and acknowledgements, which are not counted.
@@ -189,6 +194,7 @@ pub struct EventLoop {
     inner: InnerLoop,
     client_id: String,
     line: Arc<Line>,
+    refusals: Refusals,
 }
 
 enum InnerLoop {
@@ -219,6 +225,12 @@ impl Client {
     fn hand_over(&self, message: Outgoing) -> Result<(), LinkError> {
         let (properties, retain, ticket) = (properties(&message), message.retain, message.ticket);
         let Outgoing { topic, payload, .. } = message;
+        if topic.len() > usize::from(u16::MAX) {
+            // The library would write the length modulo 65536, and the broker hang up.
+            self.line.room.add_permits(1);
+            return Err(LinkError::Lost(format!("a topic of {} bytes is too long", topic.len())));
+        }
+        let said_on = topic.clone();
         let mut ledger = self.line.ledger();
         if !self.line.is_open.load(Relaxed) {
             self.line.room.add_permits(1);
@@ -233,7 +245,7 @@ impl Client {
             }
         };
         match handed {
-            Ok(()) => ledger.hand(ticket),
+            Ok(()) => ledger.hand(ticket, said_on),
             Err(_) => self.line.room.add_permits(1),
         }
         handed
@@ -317,9 +329,10 @@ impl EventLoop {
                 let done = self.line.ledger().send(packet_id);
                 Ok(done.map_or(Event::Other, Event::Delivered))
             }
-            Ok(Moved::Acknowledged(packet_id)) => {
-                let done = self.line.ledger().acknowledge(packet_id);
-                Ok(done.map_or(Event::Other, Event::Delivered))
+            Ok(Moved::Acknowledged(packet_id, refusal)) => {
+                let Some(owed) = self.line.ledger().acknowledge(packet_id) else { return Ok(Event::Other) };
+                self.refusals.hear(&owed.topic, refusal.as_deref());
+                Ok(owed.ticket.map_or(Event::Other, Event::Delivered))
             }
             Ok(Moved::Event(event)) => {
                 if matches!(event, Event::Connected) {

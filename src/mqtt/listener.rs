@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::client::{Client, Event, EventLoop, Incoming, LinkError, Outgoing, Ticket};
 use super::payload::{self, Asked, ErrorPayload, parse_ask};
-use super::topic::DiscoveryTopics;
+use super::topic::{DiscoveryTopics, TOPIC_BYTES_MAX};
 use super::{BACKOFF_FIRST, BACKOFF_LONGEST, Link, ONLINE, Shared};
 use crate::backoff::Backoff;
 use crate::config::parse_change;
@@ -86,7 +86,7 @@ impl Listener {
                             client_id = self.eventloop.client_id(),
                             times = self.lives.n_short,
                             "the broker closes every connection right after it was accepted: another client may use \
-                             the client id, or the broker's access rules forbid a topic"
+                             the client id, the broker's access rules may forbid a topic, or a message may be too large"
                         );
                     }
                     tokio::time::sleep(wait).await;
@@ -147,7 +147,9 @@ impl Listener {
 
     /// Gives a message to whom it belongs.
     fn sort(&self, message: Incoming, inbox: &Inbox, mailboxes: &[Arc<Mailbox>]) {
-        if self.shared.topics.requested(&message.topic).is_some() {
+        if message.topic.len() > TOPIC_BYTES_MAX {
+            tracing::warn!(bytes = message.topic.len(), "message on a topic that is too long ignored");
+        } else if self.shared.topics.requested(&message.topic).is_some() {
             if self.respond(&message) {
                 self.ask_for_greeting();
             }

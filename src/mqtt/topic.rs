@@ -216,6 +216,9 @@ impl Topics {
         valid
             && !topic.starts_with('$')
             && self.asked_camera(topic).is_none()
+            && self.described_camera(topic).is_none()
+            && self.set_camera(topic).is_none()
+            && self.standing_of(topic).is_none()
             && self.requested(topic).is_none()
     }
 
@@ -229,6 +232,9 @@ const RETAINED: [&str; 7] = ["availability", "caption", "enabled", "interval", "
 
 /// Longest response topic that is answered to, in bytes.
 pub const RESPONSE_TOPIC_MAX: usize = 512;
+/// A message on a longer topic is not read: no camera has such a name, and an answer on a topic that is made of one
+/// could be longer than the protocol allows.
+pub const TOPIC_BYTES_MAX: usize = 1024;
 
 /// The subscription by which the clients of a group share the messages of a filter (MQTT 5, 4.8.2).
 pub fn shared(group: &str, filter: &str) -> String {
@@ -354,7 +360,11 @@ mod tests {
         let topics = Topics::new("captiond");
         assert!(topics.is_response_topic("clients/7/answers"));
         assert!(topics.is_response_topic("captiond/porch/answer"));
-        for bad in ["", "a/#", "a/+/b", "$SYS/x", "captiond/porch/ask", &"x".repeat(RESPONSE_TOPIC_MAX + 1)] {
+        let long = "x".repeat(RESPONSE_TOPIC_MAX + 1);
+        let heard =
+            ["ask", "describe", "prompt/set", "question/a/set"].map(|leaf| format!("captiond/porch/{leaf}"));
+        let none = ["", "a/#", "a/+/b", "$SYS/x", "captiond/bridge/request/republish", &long];
+        for bad in none.into_iter().chain(heard.iter().map(String::as_str)) {
             assert!(!topics.is_response_topic(bad), "{bad}");
         }
     }

@@ -14,6 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::runtime::Runtime;
 
+use super::credentials::{secrets_of, without};
 use super::jpeg_stream::JpegSplitter;
 use super::pixels::decode_mjpg;
 use super::{Capture, Image, NEXT_MAX, Source, SourceError};
@@ -78,8 +79,10 @@ struct Program {
     child: Child,
     stdout: ChildStdout,
     stderr: tokio::io::Lines<BufReader<ChildStderr>>,
-    /// Its last words.
+    /// Its last words, without secrets.
     said: VecDeque<String>,
+    /// What its arguments hold that is not to be printed: programs repeat the address that they were given.
+    secrets: Vec<String>,
 }
 
 /// Whole pictures out of the bytes.
@@ -117,8 +120,9 @@ impl Pipe {
             PipeFormat::Mjpeg => Pictures::Jpeg(JpegSplitter::new(PICTURE_BYTES_MAX)),
             PipeFormat::Rgb24 { width, height } => Pictures::Raw { width, height, bytes: Vec::new() },
         };
-        let program =
-            Program { child, stdout, stderr: BufReader::new(stderr).lines(), said: VecDeque::new() };
+        let stderr = BufReader::new(stderr).lines();
+        let secrets = secrets_of(&config.command);
+        let program = Program { child, stdout, stderr, said: VecDeque::new(), secrets };
         Ok(Pipe { runtime, config: config.clone(), program, pictures, due: Instant::now() })
     }
 }
@@ -152,7 +156,9 @@ impl Source for Pipe {
 
 impl Program {
     fn note(&mut self, line: &str) {
-        let line: String = line.chars().filter(|c| !c.is_control()).take(LINE_CHARS_MAX).collect();
+        let line: String = line.chars().filter(|c| !c.is_control()).collect();
+        // Before it is cut: the rest of a secret would not be known for one.
+        let line: String = without(&line, &self.secrets).chars().take(LINE_CHARS_MAX).collect();
         if !line.is_empty() {
             self.said.push_back(line);
         }
@@ -175,25 +181,8 @@ impl Program {
             Err(_) => "the program closed its output".to_owned(),
         };
         let said: Vec<&str> = self.said.iter().map(String::as_str).collect();
-        if said.is_empty() { ended } else { format!("{ended}, and said: {}", redacted(&said.join(" / "))) }
+        if said.is_empty() { ended } else { format!("{ended}, and said: {}", said.join(" / ")) }
     }
-}
-
-/// Without what stands between `//` and `@`: programs repeat the address that they were given.
-fn redacted(text: &str) -> String {
-    let mut words: Vec<String> = Vec::new();
-    for word in text.split(' ') {
-        let secret =
-            word.find("//").and_then(|from| word.rfind('@').filter(|at| *at > from).map(|at| (from, at)));
-        words.push(match secret {
-            Some((from, at)) => {
-                let (head, tail) = (word.get(..from + 2), word.get(at..));
-                format!("{}...{}", head.unwrap_or_default(), tail.unwrap_or_default())
-            }
-            None => word.to_owned(),
-        });
-    }
-    words.join(" ")
 }
 
 impl Drop for Pipe {
@@ -299,7 +288,7 @@ mod tests {
                 break e.to_string();
             }
         };
-        assert!(e.contains("ended with exit status: 3") && e.contains("rtsp://...@camera/x"), "{e}");
+        assert!(e.contains("ended with exit status: 3") && e.contains("rtsp://…@camera/x"), "{e}");
         assert!(!e.contains("secret"));
     }
 

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use captiond::config::Protocol;
 use rumqttc::{mqttbytes, v5};
@@ -155,6 +155,24 @@ impl Client {
                 Ok(message) => backlog.push(message),
                 Err(RecvTimeoutError::Timeout) => panic!("no {what}; there were {backlog:#?}"),
                 Err(RecvTimeoutError::Disconnected) => panic!("disconnected before {what}"),
+            }
+        }
+    }
+
+    /// As [`Client::wait_for`], for at most `patience`.
+    pub fn poll(&self, patience: Duration, wanted: impl Fn(&Message) -> bool) -> Option<Message> {
+        let deadline = Instant::now() + patience;
+        let mut backlog = self.backlog.borrow_mut();
+        if let Some(at) = backlog.iter().position(&wanted) {
+            return Some(backlog.remove(at));
+        }
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.messages.recv_timeout(left) {
+                Ok(message) if wanted(&message) => return Some(message),
+                Ok(message) => backlog.push(message),
+                Err(RecvTimeoutError::Timeout) => return None,
+                Err(RecvTimeoutError::Disconnected) => panic!("disconnected"),
             }
         }
     }

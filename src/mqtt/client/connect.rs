@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rumqttc::{mqttbytes, v5};
 
-use super::{Client, EventLoop, Inner, InnerLoop, Line, REQUESTS_MAX};
+use super::{Client, EventLoop, Inner, InnerLoop, Line, REQUESTS_MAX, Refusals};
 use crate::config::{MqttConfig, Protocol};
 use crate::tls::Tls;
 
@@ -73,7 +73,8 @@ pub fn client(config: &MqttConfig, session: &Session) -> (Client, EventLoop) {
     };
     let line = Arc::new(Line::new());
     let client_id = session.client_id.clone();
-    let eventloop = EventLoop { inner: inner_loop, client_id, line: Arc::clone(&line) };
+    let eventloop =
+        EventLoop { inner: inner_loop, client_id, line: Arc::clone(&line), refusals: Refusals::default() };
     (Client { inner, qos: config.qos, line }, eventloop)
 }
 

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use rumqttc::v5;
+use rumqttc::{mqttbytes, v5};
 
+use super::refusals::subscription_refused;
 use super::{Event, Inbound, Incoming, LinkError, Receipt, lost};
 
 /// What the library did.
 pub(super) enum Moved {
     /// A message left, with this packet identifier; 0 at QoS 0.
     Sent(u16),
-    Acknowledged(u16),
+    /// With the reason why the broker did not take it, if it did not.
+    Acknowledged(u16, Option<String>),
     Event(Event),
 }
 
@@ -31,16 +33,14 @@ pub(super) fn event_v5(event: v5::Event) -> Moved {
         v5::Event::Incoming(Packet::ConnAck(_)) => Event::Connected,
         v5::Event::Incoming(Packet::SubAck(ack)) => {
             if !ack.return_codes.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_))) {
-                tracing::error!(reasons = ?ack.return_codes, "the broker refused a subscription");
+                subscription_refused(&format!("{:?}", ack.return_codes));
             }
             Event::Subscribed
         }
         v5::Event::Incoming(Packet::PubAck(ack)) => {
-            if !matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers) {
-                // It will not be taken later either, so it counts as dealt with.
-                tracing::error!(reason = ?ack.reason, "the broker refused a message");
-            }
-            return Moved::Acknowledged(ack.pkid);
+            let is_taken = matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers);
+            // It will not be taken later either, so it counts as dealt with.
+            return Moved::Acknowledged(ack.pkid, (!is_taken).then(|| format!("{:?}", ack.reason)));
         }
         v5::Event::Incoming(Packet::Publish(publish)) => {
             let properties = publish.properties.clone().unwrap_or_default();
@@ -64,8 +64,16 @@ pub(super) fn event_v5(event: v5::Event) -> Moved {
 pub(super) fn event_v311(event: rumqttc::Event) -> Moved {
     Moved::Event(match event {
         rumqttc::Event::Incoming(rumqttc::Packet::ConnAck(_)) => Event::Connected,
-        rumqttc::Event::Incoming(rumqttc::Packet::SubAck(_)) => Event::Subscribed,
-        rumqttc::Event::Incoming(rumqttc::Packet::PubAck(ack)) => return Moved::Acknowledged(ack.pkid),
+        rumqttc::Event::Incoming(rumqttc::Packet::SubAck(ack)) => {
+            use mqttbytes::v4::SubscribeReasonCode::Success;
+            if !ack.return_codes.iter().all(|code| matches!(code, Success(_))) {
+                subscription_refused(&format!("{:?}", ack.return_codes));
+            }
+            Event::Subscribed
+        }
+        rumqttc::Event::Incoming(rumqttc::Packet::PubAck(ack)) => {
+            return Moved::Acknowledged(ack.pkid, None);
+        }
         rumqttc::Event::Incoming(rumqttc::Packet::Publish(publish)) => Event::Message(Box::new(Incoming {
             topic: publish.topic.clone(),
             payload: publish.payload.clone(),

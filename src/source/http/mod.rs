@@ -21,6 +21,7 @@ use tokio::runtime::Runtime;
 
 use self::auth::Login;
 use self::multipart::Multipart;
+use super::credentials::masked;
 use super::pixels::decode_mjpg;
 use super::{Capture, Image, NEXT_MAX, Source, SourceError};
 use crate::config::Secret;
@@ -53,14 +54,14 @@ impl fmt::Display for HttpConfig {
     }
 }
 
-/// The address without its query, in which some cameras want the password.
+/// The address without its query, and without what is secret in its path: some cameras want the password there.
 fn spoken(url: &Url) -> String {
     let mut spoken = url.clone();
     if spoken.query().is_some() {
         spoken.set_query(Some("..."));
     }
     spoken.set_fragment(None);
-    spoken.to_string()
+    masked(spoken.as_str())
 }
 
 /// A camera that has answered.

@@ -5,10 +5,7 @@ use std::fmt;
 use url::Url;
 
 use crate::config::Secret;
-use crate::source::credentials::take_credentials;
-
-/// Parts of a path or a query with such a key hold a secret: many cameras want the password there.
-const SECRET_KEYS: [&str; 4] = ["pass", "pwd", "token", "auth"];
+use crate::source::credentials::{masked, take_credentials};
 
 /// An RTSP URL without a username and a password. Shown with the secrets of its path and query left out.
 #[derive(Clone, PartialEq, Eq)]
@@ -58,19 +55,6 @@ impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.shown)
     }
-}
-
-/// `text` with the values behind the secret keys left out.
-fn masked(text: &str) -> String {
-    let parts = text.split_inclusive(['/', '?', '&', ';', '_', ' ']);
-    let mask = |part: &str| match part.split_once('=') {
-        Some((key, value)) if SECRET_KEYS.iter().any(|secret| key.to_lowercase().contains(secret)) => {
-            let end = value.chars().last().filter(|end| "/?&;_ ".contains(*end)).map(String::from);
-            format!("{key}=…{}", end.unwrap_or_default())
-        }
-        _ => part.to_owned(),
-    };
-    parts.map(mask).collect()
 }
 
 #[cfg(test)]
