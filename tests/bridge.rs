@@ -144,3 +144,22 @@ fn what_an_earlier_configuration_left_is_taken_away() {
         }
     }
 }
+
+#[test]
+fn nothing_of_a_scene_is_retained_where_that_is_not_wanted() {
+    for server in server::all() {
+        let photos = color_photos();
+        let client = Client::connect(server.port(), Protocol::V5, "viewer", "captiond/#");
+        let mut config = named(server.port(), photos.path());
+        config.mqtt.retain = false;
+        let daemon = RunningDaemon::start(config);
+        client.wait_for_topic("captiond/wall/caption");
+        let late = Client::connect(server.port(), Protocol::V5, "late", "captiond/#");
+        late.wait_for("what is retained", |m| {
+            assert!(!(m.retained && m.topic.ends_with("/caption")), "{m:?}");
+            m.retained && m.topic == "captiond/wall/interval"
+        });
+        late.wait_for("what comes later", |m| !m.retained && m.topic == "captiond/wall/caption");
+        daemon.stop();
+    }
+}

@@ -2,6 +2,8 @@
 //! that forbid it to speak.
 
 use std::collections::BTreeSet;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -378,5 +380,51 @@ fn access_rules_that_forbid_a_caption_are_said_once_and_the_rest_goes_on() {
         assert_eq!(daemon.count("the broker refuses what is published on this topic"), n_said);
         assert_eq!(daemon.count("retrying"), 0, "the connection stays");
         daemon.assert_well(before);
+    }
+}
+
+/// Takes a client id again and again, at least once a second.
+fn rob(port: u16, protocol: Protocol, client_id: &str, is_over: &AtomicBool) {
+    let level = if protocol == Protocol::V5 { 5 } else { 4 };
+    let mut body = [&[0, 4][..], b"MQTT", &[level, 0x02, 0, 60]].concat();
+    if protocol == Protocol::V5 {
+        body.push(0);
+    }
+    body.extend(u16::try_from(client_id.len()).unwrap().to_be_bytes());
+    body.extend(client_id.as_bytes());
+    let connect = [&[0x10, u8::try_from(body.len()).unwrap()][..], &body].concat();
+    while !is_over.load(Relaxed) {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.write_all(&connect).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let mut buffer = [0; 64];
+        for _ in 0..20 {
+            match stream.read(&mut buffer) {
+                Ok(0) => break,
+                Err(e) if ![ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&e.kind()) => break,
+                _ if is_over.load(Relaxed) => break,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn a_client_id_that_another_client_uses_is_said_in_both_versions() {
+    for protocol in BOTH {
+        let Some(server) = server::mosquitto() else { return };
+        let client = Client::connect(server.port(), Protocol::V5, "viewer", "captiond/bridge/state");
+        let daemon = Daemon::start(&server, protocol);
+        client.wait_for_text("captiond/bridge/state", "online");
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| rob(server.port(), protocol, "captiond-hostile", &is_over));
+            // A failed assertion must not leave the scope waiting for its thread.
+            let said = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                wait_until("the daemon says so", || daemon.count("another client") > 0);
+            }));
+            is_over.store(true, Relaxed);
+            assert!(said.is_ok(), "{}", daemon.log());
+        });
     }
 }

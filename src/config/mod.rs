@@ -107,6 +107,8 @@ pub struct MqttConfig {
     /// One or more topic levels without wildcards.
     pub base_topic: String,
     pub qos: Qos,
+    /// Whether the broker keeps captions, pictures, labels and answers to standing questions.
+    pub retain: bool,
     pub keep_alive: Duration,
     /// The prefix under which Home Assistant is told of the cameras; none where it is not.
     pub discovery: Option<String>,
@@ -139,6 +141,7 @@ impl Default for MqttConfig {
             client_id: None,
             base_topic: BASE_TOPIC.to_owned(),
             qos: Qos::AtLeastOnce,
+            retain: true,
             keep_alive: KEEP_ALIVE,
             discovery: Some(DISCOVERY_PREFIX.to_owned()),
             homie: None,

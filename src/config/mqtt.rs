@@ -39,6 +39,7 @@ pub(super) fn mqtt(section: &mut Section<'_>, folder: &Path) -> Option<MqttConfi
         Some(0) => Qos::AtMostOnce,
         _ => default.qos,
     };
+    let retain = section.boolean("retain").unwrap_or(default.retain);
     let hour = Duration::from_secs(3600);
     let keep_alive =
         section.duration("keep_alive", Duration::from_secs(5)..=hour).unwrap_or(default.keep_alive);
@@ -60,6 +61,7 @@ pub(super) fn mqtt(section: &mut Section<'_>, folder: &Path) -> Option<MqttConfi
         client_id,
         base_topic,
         qos,
+        retain,
         keep_alive,
         discovery,
         homie,

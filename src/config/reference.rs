@@ -58,6 +58,8 @@ tls = false
 base_topic = "{base_topic}"
 # 0 (at most once) or 1 (at least once).
 qos = {qos}
+# Whether the broker keeps captions, pictures, labels and answers to standing questions for those who come later.
+retain = {retain}
 keep_alive = "{keep_alive}"
 # For how long the broker keeps our subscriptions and what comes on them while the daemon is away; "0s" for not at all.
 # MQTT 3.1.1 knows no time: there a session is kept when this is given, and for ever.
@@ -82,6 +84,7 @@ homie_domain = "{HOMIE_DOMAIN}"
         protocol = mqtt.protocol.as_str(),
         base_topic = mqtt.base_topic,
         qos = mqtt.qos as u8,
+        retain = mqtt.retain,
         keep_alive = format_duration(mqtt.keep_alive),
         session_expiry = format_duration(SESSION_EXPIRY),
         queue_bytes_max = QUEUE.bytes_max,

@@ -62,6 +62,8 @@ struct Shared {
     /// One a camera.
     producers: Vec<Producer>,
     health: Arc<Health>,
+    /// Whether the broker keeps what is true of a scene.
+    retain: bool,
     /// How Home Assistant learns of the cameras, where it shall.
     discovery: Option<DiscoveryTopics>,
 }
@@ -103,8 +105,15 @@ pub fn tasks(
     let (connection_tx, connection) = watch::channel(Link::default());
     let discovery = config.discovery.as_deref().map(|prefix| DiscoveryTopics::new(prefix, &client_id));
     let standing = Mutex::new(cameras.iter().map(|camera| camera.standing.clone()).collect());
-    let shared =
-        Arc::new(Shared { topics, cameras: cameras.to_vec(), standing, producers, health, discovery });
+    let shared = Arc::new(Shared {
+        topics,
+        cameras: cameras.to_vec(),
+        standing,
+        producers,
+        health,
+        retain: config.retain,
+        discovery,
+    });
     let (deliveries_tx, deliveries) = mpsc::channel(DELIVERIES_MAX);
     let listener = Listener {
         eventloop,
@@ -201,7 +210,7 @@ impl Shared {
         let left = camera.caption_expiry().checked_sub(age)?;
         let payload = CaptionPayload::new(captioned, &camera.name, producer, SystemTime::now() - age);
         let message = Outgoing::json(self.topics.caption(&camera.name), payload::json(&payload));
-        Some(Outgoing { retain: true, expiry: Some(left.max(Duration::from_secs(1))), ..message })
+        Some(Outgoing { retain: self.retain, expiry: Some(left.max(Duration::from_secs(1))), ..message })
     }
 
     fn answer(&self, answered: &Answered) -> Outgoing {
@@ -216,14 +225,14 @@ impl Shared {
         let camera = answered.ask.camera;
         let (name, producer) = (&self.cameras[camera].name, &self.producers[camera]);
         let payload = payload::answered(answered, name, producer, SystemTime::now());
-        Outgoing { retain: true, ..Outgoing::json(self.topics.question(name, id), payload) }
+        Outgoing { retain: self.retain, ..Outgoing::json(self.topics.question(name, id), payload) }
     }
 
     fn labels(&self, labels: &Labels) -> Outgoing {
         let camera = labels.frame.camera;
         let (name, producer) = (&self.cameras[camera].name, &self.producers[camera]);
         let payload = LabelsPayload::new(labels, name, producer, SystemTime::now());
-        Outgoing { retain: true, ..Outgoing::json(self.topics.labels(name), payload::json(&payload)) }
+        Outgoing { retain: self.retain, ..Outgoing::json(self.topics.labels(name), payload::json(&payload)) }
     }
 
     fn event(&self, event: &Event) -> Outgoing {
@@ -236,7 +245,7 @@ impl Shared {
     fn image(&self, camera: usize, jpeg: Vec<u8>) -> Outgoing {
         let camera = &self.cameras[camera];
         let expiry = Some(camera.caption_expiry());
-        Outgoing { retain: true, expiry, ..Outgoing::jpeg(self.topics.image(&camera.name), jpeg) }
+        Outgoing { retain: self.retain, expiry, ..Outgoing::jpeg(self.topics.image(&camera.name), jpeg) }
     }
 
     /// That a camera came or went.
