@@ -88,7 +88,7 @@ pub fn standing(bytes: &[u8]) {
 
 fn is_name(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-    (1..=32).contains(&text.len()) && text.chars().all(allowed)
+    (1..=32).contains(&text.len()) && text.chars().all(allowed) && text != "set"
 }
 
 /// The user properties of a job, as lines `key=value`.

@@ -37,6 +37,8 @@ pub enum SpoolError {
     InUse(PathBuf),
     #[error("{operation} {path}: {source}")]
     Io { operation: &'static str, path: PathBuf, source: io::Error },
+    #[error("the queue {0} holds a damaged record")]
+    Damaged(PathBuf),
     #[error("a record has {0} bytes, more than {RECORD_BYTES_MAX}")]
     TooLarge(usize),
 }
@@ -123,16 +125,17 @@ impl Spool {
     /// The oldest record from number `from` on that is not done, with its number.
     ///
     /// # Errors
-    /// When the disk refuses it. A record that is damaged is passed over with the rest of its segment.
+    /// When the disk refuses it, or a record is not what was written.
     pub fn read(&mut self, from: u64) -> Result<Option<(u64, Vec<u8>)>, SpoolError> {
         let from = from.max(self.done);
-        for segment in self.segments.iter_mut().filter(|segment| segment.end() > from) {
-            let number = from.max(segment.first);
-            if let Some(Record { bytes, .. }) = segment.read(number)? {
-                return Ok(Some((number, bytes)));
-            }
+        let Some(segment) = self.segments.iter_mut().find(|segment| segment.end() > from) else {
+            return Ok(None);
+        };
+        let number = from.max(segment.first);
+        match segment.read(number)? {
+            Some(Record { bytes, .. }) => Ok(Some((number, bytes))),
+            None => Err(SpoolError::Damaged(self.dir.clone())),
         }
-        Ok(None)
     }
 
     /// Everything up to and with record `number` is done.

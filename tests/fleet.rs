@@ -243,24 +243,33 @@ fn a_daemon_with_cameras_takes_jobs_as_well() {
     site.client.wait_for_text("captiond/bridge/state", "offline");
 }
 
+/// Jobs a second of so many workers.
+fn throughput(n_workers: u32) -> Option<f64> {
+    const N_JOBS: u64 = 32;
+    let site = Site::new()?;
+    let start = |n| worker(&site, &format!("w{n}"), Duration::from_millis(100));
+    let workers: Vec<_> = (0..n_workers).map(start).collect();
+    let (picture, started) = (picture(RED), Instant::now());
+    (0..N_JOBS).for_each(|seq| site.submit(seq, picture.clone(), &[]));
+    let n_answers = site.answers(0..N_JOBS);
+    let per_s = N_JOBS as f64 / started.elapsed().as_secs_f64();
+    assert!(n_answers.values().all(|n| *n == 1), "no worker was lost: {n_answers:?}");
+    workers.into_iter().for_each(RunningDaemon::stop);
+    Some(per_s)
+}
+
 #[test]
 fn throughput_grows_with_the_number_of_workers() {
-    const N_JOBS: u64 = 32;
-    let mut per_s = Vec::new();
-    for n_workers in [1, 2, 4] {
-        let Some(site) = Site::new() else { return };
-        let start = |n| worker(&site, &format!("w{n}"), Duration::from_millis(100));
-        let workers: Vec<_> = (0..n_workers).map(start).collect();
-        let (picture, started) = (picture(RED), Instant::now());
-        (0..N_JOBS).for_each(|seq| site.submit(seq, picture.clone(), &[]));
-        let n_answers = site.answers(0..N_JOBS);
-        per_s.push(N_JOBS as f64 / started.elapsed().as_secs_f64());
-        assert!(n_answers.values().all(|n| *n == 1), "no worker was lost: {n_answers:?}");
-        workers.into_iter().for_each(RunningDaemon::stop);
+    let mut rounds = Vec::new();
+    // A machine that is busy with something else in one round is not in all three.
+    while rounds.len() < 3 {
+        let [Some(one), Some(two), Some(four)] = [1, 2, 4].map(throughput) else { return };
+        rounds.push([one, two, four]);
+        if two >= 1.7 * one && four >= 3.0 * one {
+            return;
+        }
     }
-    let shown = format!("jobs/s of 1, 2 and 4 workers: {per_s:.1?}");
-    println!("{shown}");
-    assert!(per_s[1] >= 1.7 * per_s[0] && per_s[2] >= 3.0 * per_s[0], "{shown}");
+    panic!("jobs/s of 1, 2 and 4 workers: {rounds:.1?}");
 }
 
 /// A worker in a process of its own, which can be killed.

@@ -61,11 +61,10 @@ qos = {qos}
 # Whether the broker keeps captions, pictures, labels and answers to standing questions for those who come later.
 retain = {retain}
 keep_alive = "{keep_alive}"
-# For how long the broker keeps our subscriptions and what comes on them while the daemon is away; "0s" for not at all.
-# MQTT 3.1.1 knows no time: there a session is kept when this is given, and for ever.
+# For how long the broker keeps our session while the daemon is away; "0s" for not at all. MQTT 3.1.1 knows no time:
+# there a session is kept when this is given, and for ever.
 session_expiry = "{session_expiry}"
-# Where captions of new scenes wait while the broker is away, how much of them, and for how long. Default: the folder
-# `queue` in the state directory that systemd gives the daemon; without one they are dropped.
+# Where captions wait while the broker is away, how much, how long. Default: `queue` in systemd's state directory, if any.
 #queue_dir = "/var/lib/captiond/queue"
 queue_bytes_max = {queue_bytes_max}
 queue_age_max = "{queue_age_max}"
@@ -112,8 +111,7 @@ heartbeat = "{heartbeat}"
 #bundle = "/usr/share/captiond/models/lite"
 # The words that every caption begins with, at most {PROMPT_CHARS_MAX} characters.
 prompt = ""
-# Whether the picture of a caption is published with it, without the private areas, its longer side {IMAGE_SIDE_MAX} pixels at
-# most. Without it no picture leaves the daemon.
+# Whether the picture of a caption is published, at most {IMAGE_SIDE_MAX} pixels a side. Else no picture leaves the daemon.
 image = false
 # Turned clockwise: 0, 90, 180 or 270 degrees; then mirrored.
 rotate = 0

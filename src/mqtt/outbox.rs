@@ -86,8 +86,15 @@ impl Outbox {
     /// its way.
     pub(super) fn replay(&mut self) -> Option<Outgoing> {
         while self.in_flight.len() < REPLAY_WINDOW {
-            let read = self.spool.as_mut()?.read(self.next_stored);
-            let (number, record) = self.heard(read)??;
+            let (number, record) = match self.spool.as_mut()?.read(self.next_stored) {
+                Ok(read) => read?,
+                Err(e) => {
+                    // What is new would wait for ever behind what cannot be read.
+                    tracing::error!(error = %e, lost = self.n_waiting(), "the queue on disk is given up");
+                    self.spool = None;
+                    return None;
+                }
+            };
             self.next_stored = number + 1;
             let ticket = self.launch(Cargo::Stored(number));
             match unpack(&record) {

@@ -99,6 +99,18 @@ fn a_flipped_bit_is_never_taken_for_a_record() {
 }
 
 #[test]
+fn damage_while_the_queue_is_open_is_an_error_and_not_a_message() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = open(dir.path());
+    spool.push(b"first", NOW).unwrap();
+    let path = segments(dir.path()).remove(0);
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert!(matches!(spool.read(0), Err(SpoolError::Damaged(_))));
+}
+
+#[test]
 fn the_oldest_makes_room_for_the_newest() {
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits { bytes_max: 64 << 10, ..LIMITS };

@@ -10,6 +10,8 @@ use crate::config::{MqttConfig, Protocol};
 use crate::tls::Tls;
 
 const CONNECT_TIMEOUT_S: u64 = 10;
+/// Messages that are sent and not acknowledged; a broker may ask for fewer.
+const IN_FLIGHT_MAX: u16 = 64;
 
 /// The last will: what the broker publishes when this client vanishes. Retained.
 #[derive(Clone, Debug)]
@@ -89,6 +91,7 @@ fn options_v5(config: &MqttConfig, session: &Session) -> v5::MqttOptions {
     options.set_clean_start(session.expiry.is_none());
     options.set_session_expiry_interval(session.expiry.map(seconds));
     options.set_receive_maximum(session.receive_max);
+    options.set_outgoing_inflight_upper_limit(IN_FLIGHT_MAX);
     options.set_max_packet_size(Some(u32::try_from(session.packet_bytes_max).unwrap_or(u32::MAX)));
     options.set_manual_acks(session.manual_acks);
     options.set_connection_timeout(CONNECT_TIMEOUT_S);
@@ -108,6 +111,7 @@ fn options_v311(config: &MqttConfig, session: &Session) -> rumqttc::MqttOptions 
     options.set_clean_session(session.expiry.is_none());
     options.set_max_packet_size(session.packet_bytes_max, session.packet_bytes_max);
     options.set_manual_acks(session.manual_acks);
+    options.set_inflight(IN_FLIGHT_MAX);
     if let Some(Will { topic, word }) = session.will.clone() {
         options.set_last_will(rumqttc::LastWill::new(topic, word, mqttbytes::QoS::AtLeastOnce, true));
     }
