@@ -127,12 +127,14 @@ impl Entities<'_> {
         (key.to_owned(), entity)
     }
 
-    /// The state is cut to what Home Assistant takes; the whole text is an attribute.
+    /// The state is cut to what Home Assistant takes; the whole text is an attribute. What was kept for the broker comes
+    /// late, one after another and before what is true now: it is for those who keep a record, and passes by the state.
     fn caption(&self, topics: &Topics, expiry_s: u64) -> (String, Value) {
         let topic = topics.caption(self.camera);
         let own = json!({
             "state_topic": topic,
-            "value_template": "{{ value_json.short }}",
+            "value_template": "{{ this.state if value_json.late | default(false) \
+                and this.state not in ['unknown', 'unavailable'] else value_json.short }}",
             "json_attributes_topic": topic,
             "expire_after": expiry_s,
             "icon": "mdi:text-recognition",
