@@ -96,6 +96,11 @@ impl Bundle {
         self.files.get(name).map(Vec::as_slice)
     }
 
+    /// Every file that the manifest names, by name.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+    }
+
     pub(crate) fn graph(&self, role: Role) -> &[u8] {
         self.file(&self.manifest.graphs.get(role).file).unwrap_or_default()
     }

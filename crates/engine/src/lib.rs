@@ -13,7 +13,9 @@
 mod caught;
 mod check;
 mod error;
+mod kernels;
 pub mod onnx;
+mod quantized;
 mod signature;
 mod tensor;
 pub mod testing;
@@ -102,7 +104,7 @@ pub trait Graph: Send {
 /// [`EngineError::Unavailable`] lists what this build has.
 pub fn open(name: &str) -> Result<Box<dyn Engine>, EngineError> {
     match name {
-        "tract" => Ok(Box::new(tract::Tract)),
+        "tract" => Ok(Box::new(tract::Tract { fuse: true })),
         _ => Err(EngineError::Unavailable {
             engine: name.to_owned(),
             device: Device::Cpu.to_string(),

@@ -7,7 +7,8 @@ mod weights;
 
 use prost::Message as _;
 pub use tract_onnx::pb;
-pub use weights::{Stored, expand_weights, stored};
+pub use weights::{Stored, expand_weights, floats, stored};
+pub(crate) use weights::{attribute_int, integers};
 
 use crate::{Dim, ElementType, Port, Signature};
 
@@ -118,6 +119,37 @@ fn port(info: &pb::ValueInfoProto) -> Result<Port, OnnxError> {
     Ok(Port { name: info.name.clone(), element_type, dims })
 }
 
+/// A port as a graph declares it.
+pub fn value_info(port: &Port) -> pb::ValueInfoProto {
+    use pb::tensor_shape_proto::{Dimension, dimension::Value};
+    let elem_type = match port.element_type {
+        ElementType::F32 => pb::tensor_proto::DataType::Float,
+        ElementType::I64 => pb::tensor_proto::DataType::Int64,
+    };
+    let dim = port
+        .dims
+        .iter()
+        .map(|dim| Dimension {
+            value: Some(match dim {
+                Dim::Fixed(n) => Value::DimValue(i64::try_from(*n).unwrap_or(i64::MAX)),
+                Dim::Symbol(name) => Value::DimParam(name.clone()),
+            }),
+            ..Default::default()
+        })
+        .collect();
+    pb::ValueInfoProto {
+        name: port.name.clone(),
+        r#type: Some(pb::TypeProto {
+            value: Some(pb::type_proto::Value::TensorType(pb::type_proto::Tensor {
+                elem_type: elem_type as i32,
+                shape: Some(pb::TensorShapeProto { dim }),
+            })),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
 /// The product of `dims`, if it is within [`MAX_ELEMENTS`].
 pub(crate) fn n_elements(dims: impl IntoIterator<Item = usize>) -> Option<usize> {
     dims.into_iter().try_fold(1usize, |n, dim| n.checked_mul(dim)).filter(|n| *n <= MAX_ELEMENTS)
@@ -159,9 +191,9 @@ fn check_tensor(tensor: &pb::TensorProto) -> Result<(), OnnxError> {
     if tensor.dims.len() > MAX_RANK {
         return Err(fail("has too many axes"));
     }
-    dims_of(tensor).and_then(n_elements).map(drop).ok_or_else(|| fail("declares too many elements"))
+    tensor_dims(tensor).and_then(n_elements).map(drop).ok_or_else(|| fail("declares too many elements"))
 }
 
-pub(crate) fn dims_of(tensor: &pb::TensorProto) -> Option<Vec<usize>> {
+pub(crate) fn tensor_dims(tensor: &pb::TensorProto) -> Option<Vec<usize>> {
     tensor.dims.iter().map(|dim| usize::try_from(*dim).ok()).collect()
 }

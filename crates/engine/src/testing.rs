@@ -4,7 +4,7 @@
 
 use crate::check::Symbols;
 use crate::onnx::{self, pb};
-use crate::{Dim, ElementType, EngineError, Graph, Port, Signature, Tensor, TensorView};
+use crate::{EngineError, Graph, Port, Signature, Tensor, TensorView};
 
 type Compute = dyn FnMut(&[TensorView<'_>]) -> Result<Vec<Tensor>, String> + Send;
 
@@ -71,14 +71,14 @@ impl OnnxFile {
 
     #[must_use]
     pub fn input(mut self, port: Port) -> OnnxFile {
-        self.graph.input.push(value_info(&port));
+        self.graph.input.push(onnx::value_info(&port));
         self.signature.inputs.push(port);
         self
     }
 
     #[must_use]
     pub fn output(mut self, port: Port) -> OnnxFile {
-        self.graph.output.push(value_info(&port));
+        self.graph.output.push(onnx::value_info(&port));
         self.signature.outputs.push(port);
         self
     }
@@ -154,6 +154,31 @@ impl OnnxFile {
         self
     }
 
+    /// A `Conv` with attributes that are integers (`group`) or lists of them.
+    #[must_use]
+    pub fn convolution(mut self, inputs: &[&str], output: &str, attributes: &[(&str, Vec<i64>)]) -> OnnxFile {
+        use pb::attribute_proto::AttributeType;
+        self = self.node("Conv", inputs, &[output], &[]);
+        let attribute = attributes.iter().map(|(name, ints)| {
+            let name = (*name).to_owned();
+            match ints[..] {
+                [i] => {
+                    pb::AttributeProto { name, r#type: AttributeType::Int as i32, i, ..Default::default() }
+                }
+                _ => pb::AttributeProto {
+                    name,
+                    r#type: AttributeType::Ints as i32,
+                    ints: ints.clone(),
+                    ..Default::default()
+                },
+            }
+        });
+        if let Some(node) = self.graph.node.last_mut() {
+            node.attribute = attribute.collect();
+        }
+        self
+    }
+
     pub fn signature(&self) -> Signature {
         self.signature.clone()
     }
@@ -169,35 +194,5 @@ impl OnnxFile {
 
     pub fn bytes(&self) -> Vec<u8> {
         onnx::encode(&self.model())
-    }
-}
-
-fn value_info(port: &Port) -> pb::ValueInfoProto {
-    use pb::tensor_shape_proto::{Dimension, dimension::Value};
-    let elem_type = match port.element_type {
-        ElementType::F32 => pb::tensor_proto::DataType::Float,
-        ElementType::I64 => pb::tensor_proto::DataType::Int64,
-    };
-    let dim = port
-        .dims
-        .iter()
-        .map(|dim| Dimension {
-            value: Some(match dim {
-                Dim::Fixed(n) => Value::DimValue(i64::try_from(*n).unwrap_or(i64::MAX)),
-                Dim::Symbol(name) => Value::DimParam(name.clone()),
-            }),
-            ..Default::default()
-        })
-        .collect();
-    pb::ValueInfoProto {
-        name: port.name.clone(),
-        r#type: Some(pb::TypeProto {
-            value: Some(pb::type_proto::Value::TensorType(pb::type_proto::Tensor {
-                elem_type: elem_type as i32,
-                shape: Some(pb::TensorShapeProto { dim }),
-            })),
-            ..Default::default()
-        }),
-        ..Default::default()
     }
 }

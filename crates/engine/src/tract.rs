@@ -1,4 +1,7 @@
-//! tract behind the seam: the one file that knows tract's types.
+//! tract behind the seam: this file and those below it are the only ones that know tract's types.
+
+mod attributes;
+mod fused;
 
 use std::sync::Arc;
 
@@ -11,11 +14,15 @@ use tract_onnx::prelude::InferenceModelExt;
 use crate::caught::{caught, mark_worker};
 use crate::check::Symbols;
 use crate::onnx::{self, pb};
+use crate::quantized;
 use crate::{
     Device, Dim, ElementType, Engine, EngineError, EngineOptions, Graph, Signature, Tensor, TensorView,
 };
 
-pub(crate) struct Tract;
+pub(crate) struct Tract {
+    /// Whether quantized layers are replaced by our own.
+    pub(crate) fuse: bool,
+}
 
 impl Engine for Tract {
     fn name(&self) -> &'static str {
@@ -43,6 +50,9 @@ impl Engine for Tract {
         if found != *signature {
             let expected = signature.clone();
             return Err(EngineError::Signature { graph: label.to_owned(), expected, found });
+        }
+        if let Some(graph) = model.graph.as_mut().filter(|_| self.fuse) {
+            quantized::fuse(graph);
         }
         onnx::expand_weights(&mut model).map_err(|e| fail(e.to_string()))?;
         let executor = executor(options.threads.get()).map_err(fail)?;
@@ -73,7 +83,9 @@ fn plan(
     let model = (move || {
         // Shapes inside the graph are inferred: exporters write their symbols into value_info in ways
         // that tract cannot unify with the ports.
-        let inferred = tract_onnx::onnx().with_ignore_value_info(true).model_for_proto_model(&model)?;
+        let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
+        fused::register(&mut onnx);
+        let inferred = onnx.model_for_proto_model(&model)?;
         drop(model);
         inferred.into_typed()?.into_decluttered()
     })()

@@ -16,6 +16,7 @@ mod memory;
 mod model;
 mod plot;
 mod pseudo;
+mod quantize;
 mod questions;
 mod recipe;
 mod rect;
@@ -62,6 +63,8 @@ enum Command {
     Synth(synth::SynthArgs),
     /// Assemble a bundle from the folders of the runs
     Bundle(bundle::BundleArgs),
+    /// Make the image encoder of a bundle compute with u8
+    Quantize(quantize::QuantizeArgs),
     /// Measure a bundle's captions and retrieval
     Eval(eval::EvalArgs),
     /// Make questions about photos from their captions
@@ -90,6 +93,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Decoder(args) => decoder::run(args, &device()?),
         Command::Synth(args) => synth::run(args),
         Command::Bundle(args) => bundle::run(args),
+        Command::Quantize(args) => quantize::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Questions(args) => questions::run(args),
         Command::Vqa(args) => vqa::run(args),

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::pb::tensor_proto::DataType;
-use super::{OnnxError, dims_of, n_elements, pb};
+use super::{OnnxError, n_elements, pb, tensor_dims};
 
 /// The weights of one element type that a graph stores.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub fn stored(bytes: &[u8]) -> Result<Vec<Stored>, OnnxError> {
     for tensor in &super::graph_of(&model)?.initializer {
         let element_type = DataType::try_from(tensor.data_type).unwrap_or(DataType::Undefined);
         if element_type != DataType::Int64 {
-            *sums.entry(element_type).or_default() += dims_of(tensor).and_then(n_elements).unwrap_or(0);
+            *sums.entry(element_type).or_default() += tensor_dims(tensor).and_then(n_elements).unwrap_or(0);
         }
     }
     let mut all: Vec<Stored> = sums
@@ -88,7 +88,7 @@ fn expand(
     let fail = |why: &str| OnnxError::new(format!("expand weight `{}`: {why}", input.name));
     let from = DataType::try_from(input.data_type).unwrap_or(DataType::Undefined);
     let values = match (node.op_type.as_str(), from) {
-        ("Cast", DataType::Float16) if attribute(node, "to") == Some(DataType::Float as i64) => {
+        ("Cast", DataType::Float16) if attribute_int(node, "to") == Some(DataType::Float as i64) => {
             halves(input).ok_or_else(|| fail("its data does not fill its shape"))?
         }
         ("DequantizeLinear", DataType::Int8 | DataType::Uint8) => {
@@ -120,10 +120,10 @@ fn dequantize(
     zero: Option<&pb::TensorProto>,
 ) -> Result<Vec<f32>, &'static str> {
     const NO_DATA: &str = "its data does not fill its shape";
-    if attribute(node, "block_size").unwrap_or(0) != 0 {
+    if attribute_int(node, "block_size").unwrap_or(0) != 0 {
         return Err("blocked quantization is not supported");
     }
-    let dims = dims_of(input).ok_or(NO_DATA)?;
+    let dims = tensor_dims(input).ok_or(NO_DATA)?;
     let quants = integers(input).ok_or(NO_DATA)?;
     let scales = floats(scale).ok_or("its scale is no f32 tensor that fills its shape")?;
     let zeros = match zero {
@@ -136,7 +136,7 @@ fn dequantize(
     if let ([scale], [zero]) = (&scales[..], &zeros[..]) {
         return Ok(quants.iter().map(|q| f32::from(q - zero) * scale).collect());
     }
-    let axis = attribute(node, "axis").unwrap_or(1);
+    let axis = attribute_int(node, "axis").unwrap_or(1);
     let axis = if axis < 0 { axis + dims.len() as i64 } else { axis };
     let axis =
         usize::try_from(axis).ok().filter(|axis| *axis < dims.len()).ok_or("its axis is out of range")?;
@@ -154,13 +154,13 @@ fn dequantize(
         .collect())
 }
 
-fn attribute(node: &pb::NodeProto, name: &str) -> Option<i64> {
+pub(crate) fn attribute_int(node: &pb::NodeProto, name: &str) -> Option<i64> {
     node.attribute.iter().find(|attribute| attribute.name == name).map(|attribute| attribute.i)
 }
 
 /// The elements of an int8 or uint8 tensor, if they fill its shape.
-fn integers(tensor: &pb::TensorProto) -> Option<Vec<i16>> {
-    let n = n_elements(dims_of(tensor)?)?;
+pub(crate) fn integers(tensor: &pb::TensorProto) -> Option<Vec<i16>> {
+    let n = n_elements(tensor_dims(tensor)?)?;
     let words = &tensor.int32_data;
     let values: Vec<i16> = match (DataType::try_from(tensor.data_type).ok()?, tensor.raw_data.is_empty()) {
         (DataType::Int8, false) => tensor.raw_data.iter().map(|byte| byte.cast_signed().into()).collect(),
@@ -177,8 +177,8 @@ fn integers(tensor: &pb::TensorProto) -> Option<Vec<i16>> {
 }
 
 /// The elements of an f32 tensor, if they fill its shape.
-fn floats(tensor: &pb::TensorProto) -> Option<Vec<f32>> {
-    let n = n_elements(dims_of(tensor)?)?;
+pub fn floats(tensor: &pb::TensorProto) -> Option<Vec<f32>> {
+    let n = n_elements(tensor_dims(tensor)?)?;
     if tensor.data_type != DataType::Float as i32 {
         return None;
     }
@@ -196,7 +196,7 @@ fn floats(tensor: &pb::TensorProto) -> Option<Vec<f32>> {
 
 /// The elements of an f16 tensor as f32, if they fill its shape.
 fn halves(tensor: &pb::TensorProto) -> Option<Vec<f32>> {
-    let n = n_elements(dims_of(tensor)?)?;
+    let n = n_elements(tensor_dims(tensor)?)?;
     let bits: Vec<u16> = if tensor.raw_data.is_empty() {
         tensor.int32_data.iter().map(|bits| u16::try_from(*bits).ok()).collect::<Option<_>>()?
     } else {

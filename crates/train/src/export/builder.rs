@@ -201,7 +201,7 @@ impl Builder {
 }
 
 /// Symmetric int8 codes and one scale for each index of `axis`.
-fn quantize_int8(dims: &[usize], values: &[f32], axis: usize) -> (Vec<i8>, Vec<f32>) {
+pub fn quantize_int8(dims: &[usize], values: &[f32], axis: usize) -> (Vec<i8>, Vec<f32>) {
     let n = dims[axis];
     let inner: usize = dims[axis + 1..].iter().product();
     let channel = |idx: usize| idx / inner % n;

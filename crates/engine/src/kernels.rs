@@ -1,0 +1,43 @@
+//! Integer kernels: products of u8 activations with i8 weights, one for each instruction set.
+//!
+//! What a graph means does not belong here. The unsafe code of this crate is in the files of the instruction sets, each
+//! behind a safe function that has checked every bound.
+
+mod avx2;
+mod avx512;
+pub(crate) mod depthwise;
+mod portable;
+pub(crate) mod product;
+
+/// An instruction set that there are kernels for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Isa {
+    Portable,
+    /// 256 bits, multiplication of 16-bit pairs.
+    Avx2,
+    /// 512 bits, products of four bytes at once.
+    Avx512Vnni,
+}
+
+impl Isa {
+    /// The fastest that this processor has.
+    pub(crate) fn best() -> Isa {
+        // The last is the fastest, and the first is always there.
+        Isa::available().last().copied().unwrap_or(Isa::Portable)
+    }
+
+    /// What this processor has, the slowest first.
+    pub(crate) fn available() -> Vec<Isa> {
+        let mut all = vec![Isa::Portable];
+        if avx2::is_available() {
+            all.push(Isa::Avx2);
+        }
+        if avx512::is_available() {
+            all.push(Isa::Avx512Vnni);
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

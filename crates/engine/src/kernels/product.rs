@@ -1,0 +1,189 @@
+//! Products of rows of u8 activations with packed i8 weights, and what is done with each sum.
+#![expect(unsafe_code, reason = "instruction sets that the processor was asked for")]
+
+use super::{Isa, avx2, avx512, portable};
+
+/// Columns that are packed together: what one register of 512 bits has sums for.
+pub(crate) const BLOCK: usize = 16;
+/// Activations and weights are multiplied by fours.
+pub(crate) const QUAD: usize = 4;
+
+/// Weights of `n_columns` sums over `depth` products each, in the order in which the kernels read them:
+/// `[column / 16][depth / 4][column % 16][depth % 4]`, padded with zeros.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Packed {
+    n_columns: usize,
+    depth: usize,
+    quads: Vec<i8>,
+}
+
+impl Packed {
+    /// Packs the weights that `weight(column, k)` gives. `depth` is a multiple of four.
+    pub(crate) fn new(n_columns: usize, depth: usize, weight: impl Fn(usize, usize) -> i8) -> Packed {
+        assert!(depth.is_multiple_of(QUAD), "a depth of {depth} is no multiple of {QUAD}");
+        let mut quads = vec![0; n_columns.next_multiple_of(BLOCK) * depth];
+        for column in 0..n_columns {
+            let block = column / BLOCK * BLOCK * depth;
+            for k in 0..depth {
+                quads[block + k / QUAD * BLOCK * QUAD + column % BLOCK * QUAD + k % QUAD] = weight(column, k);
+            }
+        }
+        Packed { n_columns, depth, quads }
+    }
+
+    pub(crate) fn n_columns(&self) -> usize {
+        self.n_columns
+    }
+
+    pub(crate) fn n_blocks(&self) -> usize {
+        self.n_columns.div_ceil(BLOCK)
+    }
+
+    /// The blocks from `first` on, one after the other.
+    pub(crate) fn blocks(&self, first: usize) -> &[i8] {
+        &self.quads[first * self.block_len()..]
+    }
+
+    pub(crate) fn block_len(&self) -> usize {
+        BLOCK * self.depth
+    }
+
+    /// The sum of each column's weights, for the zero point of the activations; zeros fill the last block.
+    pub(crate) fn column_sums(&self) -> Vec<i32> {
+        let mut sums = vec![0; self.n_blocks() * BLOCK];
+        for (at, weight) in self.quads.iter().enumerate() {
+            let column = at / self.block_len() * BLOCK + at % (BLOCK * QUAD) / QUAD;
+            sums[column] += i32::from(*weight);
+        }
+        sums
+    }
+}
+
+/// Where the activations of each row lie. A row is `n_runs` runs of `run_len` bytes; rows may overlap, as those of a
+/// convolution do, and come in lines.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows<'a> {
+    pub data: &'a [u8],
+    pub n_lines: usize,
+    pub line_stride: usize,
+    /// Rows of one line.
+    pub n_rows: usize,
+    pub row_stride: usize,
+    pub n_runs: usize,
+    pub run_stride: usize,
+    /// A multiple of four.
+    pub run_len: usize,
+}
+
+impl Rows<'_> {
+    /// `n` rows of `depth` bytes, one after the other.
+    pub(crate) fn dense(data: &[u8], n: usize, depth: usize) -> Rows<'_> {
+        Rows {
+            data,
+            n_lines: 1,
+            line_stride: 0,
+            n_rows: n,
+            row_stride: depth,
+            n_runs: 1,
+            run_stride: 0,
+            run_len: depth,
+        }
+    }
+
+    fn check(&self, depth: usize) {
+        assert!(self.n_runs * self.run_len == depth && self.run_len.is_multiple_of(QUAD));
+        if self.n_lines * self.n_rows * depth > 0 {
+            let last = (self.n_lines - 1) * self.line_stride
+                + (self.n_rows - 1) * self.row_stride
+                + (self.n_runs - 1) * self.run_stride;
+            assert!(last + self.run_len <= self.data.len(), "rows beyond the activations");
+        }
+    }
+}
+
+/// Takes the sums of one row for the columns from `column` on; columns beyond the last are padding.
+pub(crate) trait Sink {
+    fn put(&mut self, row: usize, column: usize, sums: &[i32; BLOCK]);
+}
+
+/// Multiplies every row with every column; each sum starts at its column's entry of `initial`, which fills the last
+/// block. Rows are numbered through all lines. A row may be put more than once, with the same sums.
+///
+/// # Panics
+/// When the rows do not lie within the data, or their length is not the depth of the weights.
+pub(crate) fn multiply(isa: Isa, rows: &Rows<'_>, weights: &Packed, initial: &[i32], sink: &mut impl Sink) {
+    rows.check(weights.depth);
+    assert!(initial.len() >= weights.n_blocks() * BLOCK, "initial sums for every column of every block");
+    match isa {
+        Isa::Avx512Vnni => avx512::multiply(rows, weights, initial, sink),
+        Isa::Avx2 => avx2::multiply(rows, weights, initial, sink),
+        Isa::Portable => portable::multiply(rows, weights, initial, sink),
+    }
+}
+
+/// The sums of `R` rows for `B` blocks.
+pub(crate) type Tile<const R: usize, const B: usize> = [[[i32; BLOCK]; B]; R];
+
+/// The innermost loop of an instruction set.
+pub(crate) trait Dot {
+    /// Adds the products of `R` rows, the first at `at`, with `B` blocks to `tile`.
+    ///
+    /// # Safety
+    /// The processor has the instruction set; the rows lie within `rows.data` and the blocks within `blocks`.
+    unsafe fn dot<const R: usize, const B: usize>(
+        rows: &Rows<'_>,
+        at: usize,
+        blocks: &[i8],
+        tile: &mut Tile<R, B>,
+    );
+}
+
+/// All rows with the `B` blocks from `block` on, by `R` rows at a time.
+///
+/// # Safety
+/// The processor has the instruction set of `D`, and [`multiply`] has checked the arguments.
+#[inline(always)]
+pub(crate) unsafe fn panel<D: Dot, const R: usize, const B: usize>(
+    rows: &Rows<'_>,
+    weights: &Packed,
+    block: usize,
+    initial: &[i32],
+    sink: &mut impl Sink,
+) {
+    let blocks = weights.blocks(block);
+    let mut start = [[0; BLOCK]; B];
+    for (b, start) in start.iter_mut().enumerate() {
+        start.copy_from_slice(&initial[(block + b) * BLOCK..][..BLOCK]);
+    }
+    for line in 0..rows.n_lines {
+        let mut row = 0;
+        while row < rows.n_rows {
+            let at = |row: usize| line * rows.line_stride + row * rows.row_stride;
+            let number = line * rows.n_rows;
+            if rows.n_rows < R {
+                let mut tile = [start];
+                // SAFETY: as the caller promises.
+                unsafe { D::dot::<1, B>(rows, at(row), blocks, &mut tile) };
+                put(&tile, number + row, block, sink);
+                row += 1;
+            } else {
+                // The last rows are taken together with some that were there before.
+                let first = row.min(rows.n_rows - R);
+                let mut tile = [start; R];
+                // SAFETY: as the caller promises.
+                unsafe { D::dot::<R, B>(rows, at(first), blocks, &mut tile) };
+                put(&tile, number + first, block, sink);
+                row = first + R;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn put<const R: usize, const B: usize>(tile: &Tile<R, B>, row: usize, block: usize, sink: &mut impl Sink) {
+    for (r, sums) in tile.iter().enumerate() {
+        for (b, sums) in sums.iter().enumerate() {
+            sink.put(row + r, (block + b) * BLOCK, sums);
+        }
+    }
+}

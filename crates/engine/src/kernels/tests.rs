@@ -1,0 +1,161 @@
+//! Every instruction set that this processor has, against sums written down plainly.
+
+use super::depthwise::{Windows, convolve};
+use super::product::{BLOCK, Packed, Rows, Sink, multiply};
+use super::*;
+
+/// Small whole numbers in an order that has no pattern (Knuth, MMIX).
+pub(crate) struct Numbers(pub(crate) u64);
+
+impl Numbers {
+    pub(crate) fn next(&mut self) -> u32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as u32
+    }
+
+    /// From `low` to `high`, both included.
+    pub(crate) fn between(&mut self, low: usize, high: usize) -> usize {
+        low + self.next() as usize % (high - low + 1)
+    }
+
+    pub(crate) fn bytes(&mut self, n: usize) -> Vec<u8> {
+        (0..n).map(|_| self.next() as u8).collect()
+    }
+
+    pub(crate) fn weights(&mut self, n: usize) -> Vec<i8> {
+        (0..n).map(|_| (self.next() as u8).cast_signed()).collect()
+    }
+}
+
+/// Keeps the sums as they are.
+struct Sums {
+    sums: Vec<i32>,
+    n_columns: usize,
+}
+
+impl Sink for Sums {
+    fn put(&mut self, row: usize, column: usize, sums: &[i32; BLOCK]) {
+        let n = (self.n_columns - column).min(BLOCK);
+        self.sums[row * self.n_columns + column..][..n].copy_from_slice(&sums[..n]);
+    }
+}
+
+#[test]
+fn every_instruction_set_gives_the_sums_of_products() {
+    let mut numbers = Numbers(1);
+    for _ in 0..60 {
+        let (n_rows, n_columns, depth) =
+            (numbers.between(1, 40), numbers.between(1, 150), 4 * numbers.between(1, 30));
+        let (rows, weights) = (numbers.bytes(n_rows * depth), numbers.weights(n_columns * depth));
+        let packed = Packed::new(n_columns, depth, |column, k| weights[column * depth + k]);
+        let initial: Vec<i32> =
+            (0..packed.n_blocks() * BLOCK).map(|_| numbers.next().cast_signed() >> 12).collect();
+        let mut expected = Vec::new();
+        for row in rows.chunks(depth) {
+            for (column, weights) in weights.chunks(depth).enumerate() {
+                let products = std::iter::zip(row, weights).map(|(a, w)| i32::from(*a) * i32::from(*w));
+                expected.push(initial[column] + products.sum::<i32>());
+            }
+        }
+        for isa in Isa::available() {
+            let mut found = Sums { sums: vec![0; n_rows * n_columns], n_columns };
+            multiply(isa, &Rows::dense(&rows, n_rows, depth), &packed, &initial, &mut found);
+            assert_eq!(found.sums, expected, "{isa:?} {n_rows}x{depth}x{n_columns}");
+        }
+    }
+}
+
+#[test]
+fn rows_that_overlap_are_windows_of_a_picture() {
+    let mut numbers = Numbers(2);
+    let (width, n_channels, kernel, stride) = (11, 8, 3, 2);
+    let picture = numbers.bytes(9 * width * n_channels);
+    let n_columns = 20;
+    let depth = kernel * kernel * n_channels;
+    let weights = numbers.weights(n_columns * depth);
+    let packed = Packed::new(n_columns, depth, |column, k| weights[column * depth + k]);
+    let rows = Rows {
+        data: &picture,
+        n_lines: 4,
+        line_stride: stride * width * n_channels,
+        n_rows: 5,
+        row_stride: stride * n_channels,
+        n_runs: kernel,
+        run_stride: width * n_channels,
+        run_len: kernel * n_channels,
+    };
+    let mut expected = Vec::new();
+    for (y, x) in (0..4).flat_map(|y| (0..5).map(move |x| (y, x))) {
+        for weights in weights.chunks(depth) {
+            let pixel = |k: usize| {
+                let (ky, rest) = (k / (kernel * n_channels), k % (kernel * n_channels));
+                picture[((y * stride + ky) * width + x * stride) * n_channels + rest]
+            };
+            expected.push((0..depth).map(|k| i32::from(pixel(k)) * i32::from(weights[k])).sum::<i32>());
+        }
+    }
+    let initial = vec![0; packed.n_blocks() * BLOCK];
+    for isa in Isa::available() {
+        let mut found = Sums { sums: vec![0; 20 * n_columns], n_columns };
+        multiply(isa, &rows, &packed, &initial, &mut found);
+        assert_eq!(found.sums, expected, "{isa:?}");
+    }
+}
+
+#[test]
+fn every_instruction_set_convolves_channels_by_themselves() {
+    let mut numbers = Numbers(3);
+    for _ in 0..30 {
+        let (n_channels, kernel) = (4 * numbers.between(1, 24), numbers.between(1, 5));
+        let (out_height, out_width, stride) =
+            (numbers.between(1, 6), numbers.between(1, 6), numbers.between(1, 2));
+        let [height, width] = [out_height, out_width].map(|n| (n - 1) * stride + kernel);
+        let picture = numbers.bytes(height * width * n_channels);
+        let weights: Vec<i16> =
+            numbers.weights(kernel * kernel * n_channels).into_iter().map(i16::from).collect();
+        let initial: Vec<i32> = (0..n_channels).map(|_| numbers.next().cast_signed() >> 12).collect();
+        let mut expected = Vec::new();
+        for (y, x) in (0..out_height).flat_map(|y| (0..out_width).map(move |x| (y, x))) {
+            for c in 0..n_channels {
+                let mut sum = initial[c];
+                for (ky, kx) in (0..kernel).flat_map(|ky| (0..kernel).map(move |kx| (ky, kx))) {
+                    let pixel = picture[((y * stride + ky) * width + x * stride + kx) * n_channels + c];
+                    sum += i32::from(pixel) * i32::from(weights[(ky * kernel + kx) * n_channels + c]);
+                }
+                expected.push(sum);
+            }
+        }
+        let windows = Windows {
+            data: &picture,
+            width,
+            n_channels,
+            out_height,
+            out_width,
+            kernel: [kernel; 2],
+            strides: [stride; 2],
+        };
+        for isa in Isa::available() {
+            let mut found = Sums { sums: vec![0; expected.len()], n_columns: n_channels };
+            convolve(isa, &windows, &weights, &initial, &mut found);
+            assert_eq!(found.sums, expected, "{isa:?} {n_channels} channels, kernel {kernel}");
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "rows beyond the activations")]
+fn rows_that_end_beyond_the_data_are_refused() {
+    let packed = Packed::new(1, 4, |_, _| 1);
+    let rows = Rows::dense(&[0; 7], 2, 4);
+    multiply(Isa::best(), &rows, &packed, &[0; BLOCK], &mut Sums { sums: vec![0; 2], n_columns: 1 });
+}
+
+#[test]
+fn the_sums_of_the_columns_are_those_of_their_weights() {
+    let packed = Packed::new(17, 8, |column, k| if k < 3 { column as i8 } else { 0 });
+    let sums = packed.column_sums();
+    assert_eq!(sums.len(), 32);
+    assert!(
+        sums.iter().enumerate().all(|(column, sum)| *sum == if column < 17 { 3 * column as i32 } else { 0 })
+    );
+}

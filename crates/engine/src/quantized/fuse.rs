@@ -1,0 +1,249 @@
+//! Finds quantized layers in an ONNX graph and replaces each by one node.
+
+use std::collections::{HashMap, HashSet};
+
+use super::graph::{Index, Weight, prune};
+use super::{Quantization, stored_channels};
+use crate::onnx::attribute_int;
+use crate::onnx::pb;
+
+/// u8 picture (, another to be added) to u8 picture.
+pub(crate) const CONVOLVE: &str = "CaptiondConvolve";
+/// u8 rows to f32 rows.
+pub(crate) const MULTIPLY: &str = "CaptiondMultiply";
+/// f32 `[N, C, H, W]` to u8 `[N, H, W, stored channels]`.
+pub(crate) const QUANTIZE_PICTURE: &str = "CaptiondQuantizePicture";
+/// u8 `[N, H, W, stored channels]` to f32 `[N, C, H, W]`.
+pub(crate) const DEQUANTIZE_PICTURE: &str = "CaptiondDequantizePicture";
+/// f32 to u8, whatever the shape.
+pub(crate) const QUANTIZE_ROWS: &str = "CaptiondQuantizeRows";
+
+/// Replaces the quantized layers that are recognized; what is not stays. The values that are left keep their names.
+pub(crate) fn fuse(graph: &mut pb::GraphProto) {
+    let index = Index::new(graph);
+    let mut found = Found::default();
+    for node in &graph.node {
+        if let Some(convolution) = convolution(&index, node) {
+            found.add_convolution(&index, node, convolution);
+        } else if let Some((output, product, rows)) = product(&index, node) {
+            found.rows.insert(rows);
+            found.replaced.insert(output, product);
+        }
+    }
+    let nodes = graph.node.iter().flat_map(|node| found.nodes(&index, node)).collect();
+    graph.node = nodes;
+    prune(graph);
+}
+
+/// What is to be put in the place of the node that makes the value of this name.
+#[derive(Default)]
+struct Found {
+    replaced: HashMap<String, pb::NodeProto>,
+    /// u8 pictures in our order of axes, and their channels.
+    pictures: HashMap<String, usize>,
+    /// u8 rows that a product reads.
+    rows: HashSet<String>,
+}
+
+impl Found {
+    fn add_convolution(&mut self, index: &Index<'_>, quantize: &pb::NodeProto, found: Convolution) {
+        let output = &quantize.output[0];
+        for (name, n_channels) in found.reads {
+            self.pictures.insert(name, n_channels);
+        }
+        self.pictures.insert(output.clone(), found.n_out);
+        self.replaced.insert(output.clone(), found.node);
+        let _ = index;
+    }
+
+    fn nodes(&self, index: &Index<'_>, node: &pb::NodeProto) -> Vec<pb::NodeProto> {
+        let [output] = &node.output[..] else { return vec![node.clone()] };
+        if let Some(replacement) = self.replaced.get(output) {
+            return vec![replacement.clone()];
+        }
+        match node.op_type.as_str() {
+            "QuantizeLinear" if self.pictures.contains_key(output) => {
+                step(index, node, QUANTIZE_PICTURE, None)
+            }
+            "QuantizeLinear" if self.rows.contains(output) => step(index, node, QUANTIZE_ROWS, None),
+            "DequantizeLinear" => match node.input.first().and_then(|from| self.pictures.get(from)) {
+                Some(n_channels) => step(index, node, DEQUANTIZE_PICTURE, Some(*n_channels)),
+                None => vec![node.clone()],
+            },
+            _ => vec![node.clone()],
+        }
+    }
+}
+
+struct Convolution {
+    node: pb::NodeProto,
+    /// The pictures that it reads, and their channels.
+    reads: Vec<(String, usize)>,
+    n_out: usize,
+}
+
+/// The convolution that ends in `quantize`: `DequantizeLinear`, `Conv`, and, if they are there, the sum with another
+/// quantized picture and ReLU.
+fn convolution(index: &Index<'_>, quantize: &pb::NodeProto) -> Option<Convolution> {
+    let (to, mut value) = quantized(index, quantize)?;
+    let relu = relu_before(index, &mut value)?;
+    let (conv, other) = match index.maker(value, "Conv") {
+        Some((_, conv)) => (conv, None),
+        None => sum_before(index, value)?,
+    };
+    let [output] = &conv.output[..] else { return None };
+    index.is_read_once(output).then_some(())?;
+    let (from, quantization) = index.dequantized(conv.input.first()?)?;
+    let weight = index.weight(conv.input.get(1)?, 0)?;
+    let [n_out, n_in, _, _] = weight.dims[..] else { return None };
+    let group = usize::try_from(attribute_int(conv, "group").unwrap_or(1)).ok()?;
+    let depthwise = group > 1;
+    ((group == 1 || (group == n_out && n_in == 1)) && undilated(conv)).then_some(())?;
+    let bias = match conv.input.get(2).filter(|name| !name.is_empty()) {
+        Some(name) => index.stored_floats(name).filter(|bias| bias.len() == n_out)?,
+        None => vec![0.0; n_out],
+    };
+    let zero = f32::from(to.zero);
+    let factors = weight.scales.iter().map(|scale| quantization.scale * scale / to.scale).collect();
+    let share = other.map_or(0.0, |(_, other): (_, Quantization)| other.scale / to.scale);
+    let base = zero - other.map_or(0.0, |(_, other)| f32::from(other.zero) * share);
+    let offsets = bias.iter().map(|bias| bias / to.scale + base).collect();
+    let mut node = pb::NodeProto {
+        op_type: CONVOLVE.to_owned(),
+        name: quantize.name.clone(),
+        input: std::iter::once(from).chain(other.map(|(name, _)| name)).map(str::to_owned).collect(),
+        output: quantize.output.clone(),
+        attribute: layer(weight, quantization.zero, factors, offsets, if relu { zero } else { 0.0 }),
+        ..Default::default()
+    };
+    node.attribute.push(int("depthwise", depthwise.into()));
+    if other.is_some() {
+        node.attribute.push(float("share", share));
+    }
+    node.attribute.extend(
+        conv.attribute.iter().filter(|a| ["strides", "pads", "auto_pad"].contains(&a.name.as_str())).cloned(),
+    );
+    let n_in = if depthwise { n_out } else { n_in };
+    let reads = std::iter::once((from.to_owned(), n_in))
+        .chain(other.map(|(name, _)| (name.to_owned(), n_out)))
+        .collect();
+    Some(Convolution { node, reads, n_out })
+}
+
+/// What `node` quantizes, and how, if it does.
+fn quantized<'n>(index: &Index<'_>, node: &'n pb::NodeProto) -> Option<(Quantization, &'n str)> {
+    (node.op_type == "QuantizeLinear" && node.domain.is_empty() && node.output.len() == 1).then_some(())?;
+    Some((index.quantization(node)?, node.input.first()?))
+}
+
+/// Steps over a ReLU that only the quantization reads. None if something else reads `value` too.
+fn relu_before<'g>(index: &Index<'g>, value: &mut &'g str) -> Option<bool> {
+    index.is_read_once(value).then_some(())?;
+    let Some((_, relu)) = index.maker(value, "Relu") else { return Some(false) };
+    *value = relu.input.first()?;
+    index.is_read_once(value).then_some(true)
+}
+
+type Other<'g> = (&'g str, Quantization);
+
+/// A convolution and a dequantized picture whose sum is `value`.
+fn sum_before<'g>(index: &Index<'g>, value: &str) -> Option<(&'g pb::NodeProto, Option<Other<'g>>)> {
+    let (_, add) = index.maker(value, "Add")?;
+    let [a, b] = &add.input[..] else { return None };
+    [(a, b), (b, a)].into_iter().find_map(|(conv, other)| {
+        let (_, conv) = index.maker(conv, "Conv")?;
+        Some((conv, Some(index.dequantized(other)?)))
+    })
+}
+
+fn undilated(conv: &pb::NodeProto) -> bool {
+    conv.attribute.iter().filter(|a| a.name == "dilations").all(|a| a.ints.iter().all(|n| *n == 1))
+}
+
+/// The product of dequantized rows with stored weights that `node` (a `MatMul`) is, with a bias and ReLU after it if they
+/// are there: the name of its value, the node, the u8 rows that it reads.
+fn product(index: &Index<'_>, node: &pb::NodeProto) -> Option<(String, pb::NodeProto, String)> {
+    (node.op_type == "MatMul" && node.domain.is_empty()).then_some(())?;
+    let [rows, weight] = &node.input[..] else { return None };
+    let (from, quantization) = index.dequantized(rows)?;
+    let weight = index.weight(weight, 1)?;
+    let [depth, n_columns] = weight.dims[..] else { return None };
+    (stored_channels(depth) == depth).then_some(())?;
+    let mut last = node;
+    let mut offsets = vec![0.0; n_columns];
+    if let Some((_, add)) = index.only_reader(node, "Add") {
+        let bias = add.input.iter().find_map(|name| index.stored_floats(name));
+        if let Some(bias) = bias.filter(|bias| bias.len() == n_columns) {
+            (offsets, last) = (bias, add);
+        }
+    }
+    let mut low = f32::NEG_INFINITY;
+    if let Some((_, relu)) = index.only_reader(last, "Relu") {
+        (low, last) = (0.0, relu);
+    }
+    let factors = weight.scales.iter().map(|scale| quantization.scale * scale).collect();
+    let output = last.output.first()?.clone();
+    let product = pb::NodeProto {
+        op_type: MULTIPLY.to_owned(),
+        name: last.name.clone(),
+        input: vec![from.to_owned()],
+        output: vec![output.clone()],
+        attribute: layer(weight, quantization.zero, factors, offsets, low),
+        ..Default::default()
+    };
+    Some((output, product, from.to_owned()))
+}
+
+fn layer(
+    weight: Weight,
+    zero: u8,
+    factors: Vec<f32>,
+    offsets: Vec<f32>,
+    low: f32,
+) -> Vec<pb::AttributeProto> {
+    let tensor = pb::TensorProto {
+        data_type: pb::tensor_proto::DataType::Int8 as i32,
+        dims: weight.dims.iter().map(|dim| *dim as i64).collect(),
+        raw_data: weight.values.iter().map(|value| value.cast_unsigned()).collect(),
+        ..Default::default()
+    };
+    vec![
+        pb::AttributeProto { name: "weight".to_owned(), t: Some(tensor), ..Default::default() },
+        int("zero", zero.into()),
+        pb::AttributeProto { name: "factors".to_owned(), floats: factors, ..Default::default() },
+        pb::AttributeProto { name: "offsets".to_owned(), floats: offsets, ..Default::default() },
+        float("low", low),
+    ]
+}
+
+/// `node` as a step between f32 and u8.
+fn step(
+    index: &Index<'_>,
+    node: &pb::NodeProto,
+    op_type: &str,
+    n_channels: Option<usize>,
+) -> Vec<pb::NodeProto> {
+    let (Some(from), Some(Quantization { scale, zero })) = (node.input.first(), index.quantization(node))
+    else {
+        return vec![node.clone()];
+    };
+    vec![pb::NodeProto {
+        op_type: op_type.to_owned(),
+        name: node.name.clone(),
+        input: vec![from.clone()],
+        output: node.output.clone(),
+        attribute: [float("scale", scale), int("zero", zero.into())]
+            .into_iter()
+            .chain(n_channels.map(|n| int("channels", n as i64)))
+            .collect(),
+        ..Default::default()
+    }]
+}
+
+fn int(name: &str, i: i64) -> pb::AttributeProto {
+    pb::AttributeProto { name: name.to_owned(), i, ..Default::default() }
+}
+
+fn float(name: &str, f: f32) -> pb::AttributeProto {
+    pb::AttributeProto { name: name.to_owned(), f, ..Default::default() }
+}

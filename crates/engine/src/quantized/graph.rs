@@ -1,0 +1,134 @@
+//! An ONNX graph to look things up in: who makes a value, who reads it, what is stored.
+
+use std::collections::HashMap;
+
+use super::Quantization;
+use crate::onnx::pb;
+use crate::onnx::{attribute_int, floats, integers, tensor_dims};
+
+pub(super) struct Index<'g> {
+    graph: &'g pb::GraphProto,
+    makers: HashMap<&'g str, usize>,
+    readers: HashMap<&'g str, Vec<usize>>,
+    stored: HashMap<&'g str, &'g pb::TensorProto>,
+}
+
+/// Stored i8 weights and the scale of each index of one axis.
+pub(super) struct Weight {
+    pub dims: Vec<usize>,
+    pub values: Vec<i8>,
+    pub scales: Vec<f32>,
+}
+
+impl<'g> Index<'g> {
+    pub(super) fn new(graph: &'g pb::GraphProto) -> Index<'g> {
+        let mut makers = HashMap::new();
+        let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (idx, node) in graph.node.iter().enumerate() {
+            makers.extend(node.output.iter().map(|name| (name.as_str(), idx)));
+            for name in &node.input {
+                readers.entry(name).or_default().push(idx);
+            }
+        }
+        // Whoever runs the graph reads its outputs: no node may be left out for them.
+        for output in &graph.output {
+            readers.entry(&output.name).or_default().push(usize::MAX);
+        }
+        let stored = graph.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+        Index { graph, makers, readers, stored }
+    }
+
+    /// The node that makes `name`, if it is of this type and the standard operator set.
+    pub(super) fn maker(&self, name: &str, op_type: &str) -> Option<(usize, &'g pb::NodeProto)> {
+        let idx = *self.makers.get(name)?;
+        let node = &self.graph.node[idx];
+        (node.op_type == op_type && node.domain.is_empty()).then_some((idx, node))
+    }
+
+    /// The nodes that read `name`; a reader that is no node stands for the graph's output.
+    pub(super) fn readers(&self, name: &str) -> &[usize] {
+        self.readers.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The one node that reads the one output of `node`, if it is of this type.
+    pub(super) fn only_reader(
+        &self,
+        node: &pb::NodeProto,
+        op_type: &str,
+    ) -> Option<(usize, &'g pb::NodeProto)> {
+        let [output] = &node.output[..] else { return None };
+        let [idx] = self.readers(output) else { return None };
+        let reader = self.graph.node.get(*idx)?;
+        (reader.op_type == op_type && reader.domain.is_empty()).then_some((*idx, reader))
+    }
+
+    pub(super) fn is_read_once(&self, name: &str) -> bool {
+        self.readers(name).len() == 1
+    }
+
+    pub(super) fn is_stored(&self, name: &str) -> bool {
+        self.stored.contains_key(name)
+    }
+
+    pub(super) fn stored_floats(&self, name: &str) -> Option<Vec<f32>> {
+        floats(self.stored.get(name)?)
+    }
+
+    /// One scale and one zero point for a whole u8 tensor, as `node` names them (inputs 1 and 2).
+    pub(super) fn quantization(&self, node: &pb::NodeProto) -> Option<Quantization> {
+        let [_, scale, zero] = &node.input[..] else { return None };
+        let zero = self.stored.get(zero.as_str())?;
+        let unsigned = zero.data_type == pb::tensor_proto::DataType::Uint8 as i32;
+        let ([scale], [zero]) = (&self.stored_floats(scale)?[..], &integers(zero)?[..]) else { return None };
+        let zero = u8::try_from(*zero).ok().filter(|_| unsigned)?;
+        (scale.is_finite() && *scale > 0.0).then_some(Quantization { scale: *scale, zero })
+    }
+
+    /// What `name` was before it was dequantized at run time: a u8 value.
+    pub(super) fn dequantized(&self, name: &str) -> Option<(&'g str, Quantization)> {
+        let (_, node) = self.maker(name, "DequantizeLinear")?;
+        let from = node.input.first().filter(|from| !self.is_stored(from))?;
+        Some((from, self.quantization(node)?))
+    }
+
+    /// The stored i8 weights behind `name`, with one scale for all or one for each index of `axis`.
+    pub(super) fn weight(&self, name: &str, axis: usize) -> Option<Weight> {
+        let (_, node) = self.maker(name, "DequantizeLinear")?;
+        let tensor = self.stored.get(node.input.first()?.as_str())?;
+        let dims = tensor_dims(tensor)?;
+        let values: Vec<i8> =
+            integers(tensor)?.into_iter().map(|value| i8::try_from(value).ok()).collect::<Option<_>>()?;
+        let n = *dims.get(axis)?;
+        let scales = self.stored_floats(node.input.get(1)?)?;
+        let scales = match scales[..] {
+            [scale] => vec![scale; n],
+            _ => {
+                let found = attribute_int(node, "axis").unwrap_or(1);
+                let found = if found < 0 { found + dims.len() as i64 } else { found };
+                (usize::try_from(found) == Ok(axis) && scales.len() == n).then_some(scales)?
+            }
+        };
+        if let Some(zero) = node.input.get(2).filter(|name| !name.is_empty()) {
+            integers(self.stored.get(zero.as_str())?)?.iter().all(|zero| *zero == 0).then_some(())?;
+        }
+        let blocked = attribute_int(node, "block_size").unwrap_or(0) != 0;
+        (!blocked && scales.iter().all(|scale| scale.is_finite())).then_some(Weight { dims, values, scales })
+    }
+}
+
+/// Leaves out nodes and stored tensors that no output of the graph comes from.
+pub(super) fn prune(graph: &mut pb::GraphProto) {
+    let mut wanted: std::collections::HashSet<String> =
+        graph.output.iter().map(|output| output.name.clone()).collect();
+    let mut kept = Vec::with_capacity(graph.node.len());
+    // Nodes come after those they read from.
+    for node in graph.node.drain(..).rev() {
+        if node.output.iter().any(|name| wanted.contains(name)) {
+            wanted.extend(node.input.iter().cloned());
+            kept.push(node);
+        }
+    }
+    kept.reverse();
+    graph.node = kept;
+    graph.initializer.retain(|tensor| wanted.contains(&tensor.name));
+}

@@ -1,0 +1,213 @@
+//! Our own layers as operators of tract.
+
+use std::sync::Arc;
+
+use tract_core::tract_linalg::multithread::{Executor, current_tract_executor};
+use tract_onnx::Onnx;
+use tract_onnx::tract_hir::internal::*;
+
+use super::attributes::{channels, convolution, dense, quantization};
+use crate::quantized::convolution::Convolution;
+use crate::quantized::dense::Dense;
+use crate::quantized::{self, Quantization, steps, stored_channels};
+
+/// Makes tract know the nodes of [`quantized::fuse`].
+pub(super) fn register(onnx: &mut Onnx) {
+    let register = &mut onnx.op_register;
+    register.insert(quantized::CONVOLVE, |_, node| Ok(operator(Layer::Convolve(convolution(node)?))));
+    register.insert(quantized::MULTIPLY, |_, node| Ok(operator(Layer::Multiply(dense(node)?))));
+    register.insert(quantized::QUANTIZE_PICTURE, |_, node| {
+        Ok(operator(Layer::QuantizePicture(quantization(node)?)))
+    });
+    register
+        .insert(quantized::QUANTIZE_ROWS, |_, node| Ok(operator(Layer::QuantizeRows(quantization(node)?))));
+    register.insert(quantized::DEQUANTIZE_PICTURE, |_, node| {
+        Ok(operator(Layer::DequantizePicture {
+            quantization: quantization(node)?,
+            n_channels: channels(node)?,
+        }))
+    });
+}
+
+fn operator(layer: Layer) -> (Box<dyn InferenceOp>, Vec<String>) {
+    (expand(Fused(Arc::new(layer))), vec![])
+}
+
+#[derive(Debug)]
+enum Layer {
+    Convolve(Convolution),
+    Multiply(Dense),
+    QuantizePicture(Quantization),
+    QuantizeRows(Quantization),
+    DequantizePicture { quantization: Quantization, n_channels: usize },
+}
+
+/// One of our layers; its output is one tensor.
+#[derive(Clone, Debug)]
+struct Fused(Arc<Layer>);
+
+impl PartialEq for Fused {
+    fn eq(&self, other: &Fused) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Fused {}
+
+impl Fused {
+    fn out_type(&self) -> DatumType {
+        match *self.0 {
+            Layer::Convolve(_) | Layer::QuantizePicture(_) | Layer::QuantizeRows(_) => DatumType::U8,
+            Layer::Multiply(_) | Layer::DequantizePicture { .. } => DatumType::F32,
+        }
+    }
+
+    fn out_shape(&self, shape: &[TDim]) -> TractResult<TVec<TDim>> {
+        let picture = || -> TractResult<[usize; 3]> {
+            ensure!(shape.len() == 4, "a picture of shape {shape:?}");
+            Ok([shape[1].to_usize()?, shape[2].to_usize()?, shape[3].to_usize()?])
+        };
+        let with = |dims: [usize; 3]| std::iter::once(shape[0].clone()).chain(dims.map(TDim::from)).collect();
+        Ok(match &*self.0 {
+            Layer::Convolve(convolution) => {
+                with(convolution.out_shape(picture()?).map_err(|why| anyhow!(why))?)
+            }
+            Layer::Multiply(dense) => {
+                let Some((depth, rows)) = shape.split_last() else { bail!("a product with a scalar") };
+                ensure!(*depth == dense.depth().to_dim(), "rows of {depth} for a depth of {}", dense.depth());
+                rows.iter().cloned().chain([dense.n_columns().to_dim()]).collect()
+            }
+            Layer::QuantizeRows(_) => shape.into(),
+            Layer::QuantizePicture(_) => {
+                let [n_channels, height, width] = picture()?;
+                with([height, width, stored_channels(n_channels)])
+            }
+            Layer::DequantizePicture { n_channels, .. } => {
+                let [height, width, n_stored] = picture()?;
+                ensure!(n_stored == stored_channels(*n_channels), "{n_stored} channels for {n_channels}");
+                with([*n_channels, height, width])
+            }
+        })
+    }
+
+    /// Runs the layer on the slices of one picture, or of all rows.
+    fn run(&self, inputs: &[PlainView<'_>], shape: &[usize], out: &mut PlainViewMut<'_>) -> TractResult<()> {
+        let executor = current_tract_executor();
+        let pool = match &executor {
+            Executor::MultiThread(pool) => Some(&**pool),
+            _ => None,
+        };
+        // Pictures are taken one by one; a batch of none has none.
+        let n = shape.first().copied().unwrap_or(1).max(1);
+        match &*self.0 {
+            Layer::Multiply(dense) => {
+                let (rows, out) = (inputs[0].as_slice::<u8>()?, out.as_slice_mut::<f32>()?);
+                dense.run(rows, pool, out).map_err(|why| anyhow!(why))?;
+            }
+            Layer::QuantizeRows(quantization) => {
+                steps::quantize(inputs[0].as_slice::<f32>()?, *quantization, out.as_slice_mut::<u8>()?);
+            }
+            Layer::Convolve(convolution) => {
+                let (pictures, out) = (inputs[0].as_slice::<u8>()?, out.as_slice_mut::<u8>()?);
+                let others = inputs.get(1).map(|others| others.as_slice::<u8>()).transpose()?;
+                ensure!(others.is_none_or(|others| others.len() == out.len()), "pictures of two shapes");
+                let (len, out_len) = (pictures.len() / n, out.len() / n);
+                for idx in 0..n {
+                    let other = others.map(|others| &others[idx * out_len..][..out_len]);
+                    convolution
+                        .run(
+                            &pictures[idx * len..][..len],
+                            [shape[1], shape[2], shape[3]],
+                            other,
+                            pool,
+                            &mut out[idx * out_len..][..out_len],
+                        )
+                        .map_err(|why| anyhow!(why))?;
+                }
+            }
+            Layer::QuantizePicture(quantization) => {
+                let (pictures, out) = (inputs[0].as_slice::<f32>()?, out.as_slice_mut::<u8>()?);
+                let (len, out_len) = ((pictures.len() / n).max(1), (out.len() / n).max(1));
+                for (picture, out) in pictures.chunks(len).zip(out.chunks_mut(out_len)) {
+                    steps::quantize_picture(picture, [shape[1], shape[2], shape[3]], *quantization, out);
+                }
+            }
+            Layer::DequantizePicture { quantization, n_channels } => {
+                let (pictures, out) = (inputs[0].as_slice::<u8>()?, out.as_slice_mut::<f32>()?);
+                let (len, out_len) = ((pictures.len() / n).max(1), (out.len() / n).max(1));
+                for (picture, out) in pictures.chunks(len).zip(out.chunks_mut(out_len)) {
+                    steps::dequantize_picture(picture, [*n_channels, shape[1], shape[2]], *quantization, out);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Op for Fused {
+    fn name(&self) -> StaticName {
+        match *self.0 {
+            Layer::Convolve(_) => quantized::CONVOLVE,
+            Layer::Multiply(_) => quantized::MULTIPLY,
+            Layer::QuantizePicture(_) => quantized::QUANTIZE_PICTURE,
+            Layer::QuantizeRows(_) => quantized::QUANTIZE_ROWS,
+            Layer::DequantizePicture { .. } => quantized::DEQUANTIZE_PICTURE,
+        }
+        .into()
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for Fused {
+    op_out_of_plan!();
+
+    fn eval(&self, _: &EvalContext<'_>, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        ensure!(!inputs.is_empty(), "no input");
+        let shape = inputs[0].shape();
+        let dims: TVec<TDim> = shape.iter().map(|dim| dim.to_dim()).collect();
+        let out_shape: TVec<usize> =
+            self.out_shape(&dims)?.iter().map(|dim| dim.to_usize()).collect::<Result<_, _>>()?;
+        let mut out = Tensor::zero_dt(self.out_type(), &out_shape)?;
+        let views: TVec<PlainView<'_>> =
+            inputs.iter().map(|input| input.try_as_plain_ram()).collect::<TractResult<_>>()?;
+        self.run(&views, shape, &mut out.try_as_plain_ram_mut()?)?;
+        Ok(tvec!(out.into_tvalue()))
+    }
+}
+
+impl TypedOp for Fused {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        ensure!(!inputs.is_empty(), "no input");
+        let shape: TVec<TDim> = inputs[0].shape.iter().cloned().collect();
+        Ok(tvec!(self.out_type().fact(self.out_shape(&shape)?)))
+    }
+
+    as_op!();
+}
+
+impl Expansion for Fused {
+    fn name(&self) -> StaticName {
+        Op::name(self)
+    }
+
+    fn rules<'r, 'p: 'r, 's: 'r>(
+        &'s self,
+        s: &mut Solver<'r>,
+        inputs: &'p [TensorProxy],
+        outputs: &'p [TensorProxy],
+    ) -> InferenceResult {
+        ensure!(
+            !inputs.is_empty() && outputs.len() == 1,
+            "{} inputs, {} outputs",
+            inputs.len(),
+            outputs.len()
+        );
+        s.equals(&outputs[0].datum_type, self.out_type())?;
+        s.given(&inputs[0].shape, move |s, shape| s.equals(&outputs[0].shape, self.out_shape(&shape)?))
+    }
+
+    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+        model.wire_node(prefix, self.clone(), inputs)
+    }
+}

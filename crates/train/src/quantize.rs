@@ -1,0 +1,105 @@
+//! `captiond-train quantize`: the activations of a bundle's image encoder as u8, with ranges measured on photos.
+//!
+//! The graph stays a standard one: `QuantizeLinear` and `DequantizeLinear` around what is computed (Jacob et al., CVPR
+//! 2018, section 3). Where they stand differs by engine, since each fuses other groups of nodes.
+
+mod calibrate;
+mod places;
+mod rewrite;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use caption::Bundle;
+use caption::bundle::{self, Role};
+use engine::onnx;
+use rand::seq::SliceRandom as _;
+
+use crate::data;
+use crate::training::step_rng;
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct QuantizeArgs {
+    #[arg(long)]
+    pub bundle: PathBuf,
+    /// Folder with `pairs.jsonl` and `images`
+    #[arg(long)]
+    pub data: PathBuf,
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Photos of the training split on which ranges are measured
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(8..))]
+    pub photos: u16,
+    /// The engine that the graph is for
+    #[arg(long, value_enum, default_value_t = EngineArg::Tract)]
+    pub engine: EngineArg,
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum EngineArg {
+    /// Our layers add in f32 before they quantize
+    Tract,
+    /// Both sides of a sum are quantized before it
+    Onnxruntime,
+}
+
+/// Other photos on which the embeddings before and after are compared.
+const N_COMPARED: usize = 100;
+
+pub fn run(args: &QuantizeArgs) -> Result<()> {
+    let source = Bundle::open(&args.bundle)?;
+    let mut manifest = source.manifest().clone();
+    let bytes =
+        source.file(&manifest.graphs.get(Role::ImageEncoder).file).context("the bundle has no encoder")?;
+    let mut model = onnx::parse(bytes)?;
+    let mut graph = model.graph.take().context("the encoder holds no graph")?;
+    let values = places::find(&graph, args.engine == EngineArg::Onnxruntime);
+    ensure!(
+        !values.is_empty(),
+        "{}: the image encoder has no convolution or product with stored weights whose activations are f32",
+        args.bundle.display()
+    );
+
+    let mut photos: Vec<PathBuf> =
+        data::pairs(&args.data, "train")?.into_iter().map(|pair| pair.image).collect();
+    photos.shuffle(&mut step_rng(args.seed, 0));
+    let compared = photos.split_off(photos.len().min(args.photos.into()));
+    let images = args.data.join("images");
+    let ranges = calibrate::ranges(
+        &onnx::pb::ModelProto { graph: Some(graph.clone()), ..model.clone() },
+        &values,
+        &images,
+        &photos,
+        &manifest.preprocess,
+    )?;
+    rewrite::rewrite(&mut graph, &ranges)?;
+    model.graph = Some(graph);
+    let quantized = onnx::encode(&model);
+
+    let compared: Vec<PathBuf> = compared.into_iter().take(N_COMPARED).collect();
+    let cosines = calibrate::cosines([bytes, &quantized], &images, &compared, &manifest.preprocess)?;
+    manifest.provenance = format!(
+        "{}; the image encoder's activations as u8, ranges measured on {} training photos",
+        manifest.provenance,
+        photos.len()
+    );
+    write(&args.out, &source, manifest, &quantized)?;
+    let mean = cosines.iter().sum::<f32>() / cosines.len().max(1) as f32;
+    let least = cosines.iter().copied().fold(1.0, f32::min);
+    crate::report(&format!(
+        "{} values as u8; cosine with the embeddings before, {} other photos: mean {mean:.4}, least {least:.4}",
+        values.len(),
+        cosines.len()
+    ))
+}
+
+/// The bundle with another image encoder.
+fn write(out: &Path, source: &Bundle, manifest: caption::Manifest, encoder: &[u8]) -> Result<()> {
+    let replaced = manifest.graphs.get(Role::ImageEncoder).file.clone();
+    let files: Vec<(&str, &[u8])> =
+        source.files().map(|(name, bytes)| (name, if name == replaced { encoder } else { bytes })).collect();
+    bundle::write(out, manifest, &files)?;
+    Ok(())
+}
