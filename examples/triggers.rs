@@ -49,7 +49,7 @@ fn main() -> Result<()> {
     let data = std::env::args().nth(1).context("usage: triggers DATA")?;
     let data = Path::new(&data);
     let engine = engine::open("tract")?;
-    let options = engine::EngineOptions { device: engine::Device::Cpu, threads: std::num::NonZeroUsize::MIN };
+    let options = engine::EngineOptions::default();
     let dir = captiond::config::bundle_dir(None).map_err(anyhow::Error::msg)?;
     let mut models = caption::Models::load(&caption::Bundle::open(&dir)?, engine.as_ref(), &options)?;
     let mut photos = Vec::new();

@@ -52,7 +52,9 @@ bundle() {
 bundle --out runs/bundles/unfitted
 "$train" vqa --bundle runs/bundles/unfitted --data "$data" --questions runs/questions.jsonl \
     --calibrate --photos 300 --fitted runs/answers.toml
-bundle --answers runs/answers.toml --out models/lite
+bundle --answers runs/answers.toml --out runs/bundles/f32
+# What ships computes with int8: five times as fast, and a caption says the same.
+"$train" quantize --bundle runs/bundles/f32 --data "$data" --out models/lite
 
 "$train" eval --bundle models/lite --data "$data" --views runs/views --gallery docs/gallery.md \
     --out runs/results/lite.json --group bundle --label models/lite

@@ -1,10 +1,13 @@
 //! `bench`: how long each stage takes here, and how much memory and disk the bundle needs.
 
+mod graphs;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use caption::{Models, Question};
+use engine::EngineOptions;
 use serde_json::{Value, json};
 
 use super::models::load;
@@ -38,8 +41,15 @@ pub(super) fn bench(inputs: &[PathBuf], plan: Plan, bundle: &BundleArgs, json: b
             }
         }
     }
-    let stages: Vec<(&str, Value)> =
-        STAGES.into_iter().zip(samples).map(|(stage, samples)| (stage, distribution(samples))).collect();
+    let options = EngineOptions { threads: loaded.threads, ..EngineOptions::default() };
+    let peak = peak_rss();
+    let graphs = graphs::measure(&loaded.bundle, &options, plan.runs)?;
+    let stages: Vec<(&str, Value)> = STAGES
+        .into_iter()
+        .zip(samples)
+        .chain(graphs)
+        .map(|(stage, samples)| (stage, distribution(samples)))
+        .collect();
     let report = json!({
         "bundle": loaded.bundle.id(),
         "bundle_bytes": bytes_on_disk(&loaded.dir)?,
@@ -51,7 +61,7 @@ pub(super) fn bench(inputs: &[PathBuf], plan: Plan, bundle: &BundleArgs, json: b
         "warmup": plan.warmup,
         "load_ms": milliseconds(loaded.took),
         "rss_after_load_bytes": after_load,
-        "rss_peak_bytes": peak_rss(),
+        "rss_peak_bytes": peak,
         "latency_ms": stages.iter().map(|(stage, value)| ((*stage).to_owned(), value.clone())).collect::<Value>(),
     });
     if json {

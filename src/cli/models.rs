@@ -28,7 +28,7 @@ pub(super) struct Loaded {
 pub(super) fn load(args: &BundleArgs) -> anyhow::Result<Loaded> {
     let dir = bundle_dir(args.bundle.as_deref()).map_err(|why| anyhow!(why))?;
     let threads = args.threads.unwrap_or_else(default_threads);
-    load_dir(&dir, ENGINE, EngineOptions { device: Device::Cpu, threads })
+    load_dir(&dir, ENGINE, EngineOptions { device: Device::Cpu, threads, ..EngineOptions::default() })
 }
 
 fn load_dir(dir: &Path, engine: &str, options: EngineOptions) -> anyhow::Result<Loaded> {
@@ -71,7 +71,8 @@ impl Configured {
         if let Some(place) = self.bundles.iter().position(|loaded| loaded.dir == dir) {
             return Ok(place);
         }
-        let options = EngineOptions { device: config.device, threads: config.threads };
+        let options =
+            EngineOptions { device: config.device, threads: config.threads, ..EngineOptions::default() };
         let loaded = load_dir(&dir, &config.engine, options).map_err(|e| invalid(format!("{e:#}")))?;
         self.bundles.push(loaded);
         Ok(self.bundles.len() - 1)

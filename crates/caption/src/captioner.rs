@@ -149,7 +149,7 @@ impl Captioner {
             if live.is_empty() {
                 break;
             }
-            lines = self.decoder.feed(lines.select(&kept), &tokens)?;
+            lines = self.decoder.feed(lines.branch(&kept), &tokens)?;
         }
         done.extend(live);
         done.sort_by_key(|(idx, _)| *idx);
@@ -251,7 +251,7 @@ impl Captioner {
                 break;
             }
             if step + 1 < max_tokens {
-                lines = self.decoder.feed(lines.select(&kept), &tokens)?;
+                lines = self.decoder.feed(lines.branch(&kept), &tokens)?;
             }
         }
         finished.append(&mut live);

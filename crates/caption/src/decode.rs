@@ -35,11 +35,17 @@ impl Lines {
         &self.log_probs[line * self.vocab_size..][..self.vocab_size]
     }
 
+    /// What is fed on from these lines, in this order; a line may be taken several times. Their log-probabilities are
+    /// left out.
+    pub(crate) fn branch(&self, lines: &[usize]) -> Lines {
+        let cache = self.cache.iter().map(|tensor| select_rows(tensor, lines)).collect();
+        Lines { cache, log_probs: Vec::new(), ..*self }
+    }
+
     /// These lines in this order; a line may be taken several times.
     pub(crate) fn select(&self, lines: &[usize]) -> Lines {
-        let cache = self.cache.iter().map(|tensor| select_rows(tensor, lines)).collect();
         let log_probs = lines.iter().flat_map(|line| self.next(*line)).copied().collect();
-        Lines { cache, log_probs, ..*self }
+        Lines { log_probs, ..self.branch(lines) }
     }
 }
 
@@ -48,7 +54,11 @@ fn select_rows(tensor: &Tensor, rows: &[usize]) -> Tensor {
     let data = tensor.as_f32().unwrap_or_default();
     let row_len: usize = shape[1..].iter().product();
     shape[0] = rows.len();
-    Tensor::f32(shape, rows.iter().flat_map(|row| &data[row * row_len..][..row_len]).copied().collect())
+    let mut selected = Vec::with_capacity(rows.len() * row_len);
+    for row in rows {
+        selected.extend_from_slice(&data[row * row_len..][..row_len]);
+    }
+    Tensor::f32(shape, selected)
 }
 
 impl Decoder {

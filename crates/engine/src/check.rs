@@ -75,7 +75,7 @@ impl<'s> Symbols<'s> {
             None => return Err(format!("{side} `{}` has too many elements", port.name)),
         }
         if let TensorView::F32 { data, .. } = view
-            && !data.iter().all(|x| x.is_finite())
+            && !all_finite(data)
         {
             return Err(format!("{side} `{}` is not finite", port.name));
         }
@@ -100,4 +100,11 @@ impl std::fmt::Display for Symbols<'_> {
         }
         Ok(())
     }
+}
+
+/// Without an early end, so that it becomes vector instructions: nearly always all are.
+fn all_finite(data: &[f32]) -> bool {
+    const EXPONENT: u32 = 0x7f80_0000;
+    data.chunks(4096)
+        .all(|chunk| !chunk.iter().fold(false, |found, x| found | (x.to_bits() & EXPONENT == EXPONENT)))
 }

@@ -52,11 +52,14 @@ pub struct EngineOptions {
     pub device: Device,
     /// Threads of one run.
     pub threads: NonZeroUsize,
+    /// Whether products with stored int8 weights quantize each row of their input to int8, too, in graphs that allow it
+    /// ([`onnx::allow_int8_rows`]). Without it they are computed in f32: slower, and for comparisons.
+    pub int8_rows: bool,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        EngineOptions { device: Device::Cpu, threads: NonZeroUsize::MIN }
+        EngineOptions { device: Device::Cpu, threads: NonZeroUsize::MIN, int8_rows: true }
     }
 }
 

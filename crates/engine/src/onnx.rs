@@ -66,6 +66,27 @@ pub fn signature_of(bytes: &[u8]) -> Result<Signature, OnnxError> {
     declared_signature(graph_of(&model)?)
 }
 
+/// The metadata entry by which a graph allows [`allow_int8_rows`].
+const INT8_ROWS: (&str, &str) = ("captiond.row_activations", "int8");
+
+/// Notes in the graph's metadata that products of f32 rows with stored int8 weights may quantize each row to int8 as it
+/// comes. An engine that does not know the entry computes them in f32.
+pub fn allow_int8_rows(model: &mut pb::ModelProto) {
+    if !allows_int8_rows(model) {
+        let (key, value) = INT8_ROWS;
+        model.metadata_props.retain(|entry| entry.key != key);
+        model
+            .metadata_props
+            .push(pb::StringStringEntryProto { key: key.to_owned(), value: value.to_owned() });
+    }
+}
+
+/// Whether a graph has the note of [`allow_int8_rows`].
+pub(crate) fn allows_int8_rows(model: &pb::ModelProto) -> bool {
+    let (key, value) = INT8_ROWS;
+    model.metadata_props.iter().any(|entry| entry.key == key && entry.value == value)
+}
+
 pub(crate) fn graph_of(model: &pb::ModelProto) -> Result<&pb::GraphProto, OnnxError> {
     model.graph.as_ref().ok_or_else(|| OnnxError::new("it holds no graph"))
 }

@@ -11,10 +11,13 @@ pub(crate) mod convolution;
 pub(crate) mod dense;
 mod fuse;
 mod graph;
+pub(crate) mod rows;
 pub(crate) mod sink;
 pub(crate) mod steps;
 
-pub(crate) use fuse::{CONVOLVE, DEQUANTIZE_PICTURE, MULTIPLY, QUANTIZE_PICTURE, QUANTIZE_ROWS, fuse};
+pub(crate) use fuse::{
+    CONVOLVE, DEQUANTIZE_PICTURE, MULTIPLY, MULTIPLY_ROWS, QUANTIZE_PICTURE, QUANTIZE_ROWS, fuse,
+};
 
 /// How u8 stands for f32: `(u8 - zero) * scale`.
 #[derive(Clone, Copy, Debug, PartialEq)]

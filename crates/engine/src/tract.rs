@@ -51,8 +51,9 @@ impl Engine for Tract {
             let expected = signature.clone();
             return Err(EngineError::Signature { graph: label.to_owned(), expected, found });
         }
+        let int8_rows = options.int8_rows && onnx::allows_int8_rows(&model);
         if let Some(graph) = model.graph.as_mut().filter(|_| self.fuse) {
-            quantized::fuse(graph);
+            quantized::fuse(graph, int8_rows);
         }
         onnx::expand_weights(&mut model).map_err(|e| fail(e.to_string()))?;
         let executor = executor(options.threads.get()).map_err(fail)?;

@@ -80,12 +80,13 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
 
     let compared: Vec<PathBuf> = compared.into_iter().take(N_COMPARED).collect();
     let cosines = calibrate::cosines([bytes, &quantized], &images, &compared, &manifest.preprocess)?;
+    // What a bundle says of its decoder is the last thing that it says.
     manifest.provenance = format!(
-        "{}; the image encoder's activations as u8, ranges measured on {} training photos",
-        manifest.provenance,
-        photos.len()
+        "activations of the image encoder as u8, ranges measured on {} training photos; {}",
+        photos.len(),
+        manifest.provenance
     );
-    write(&args.out, &source, manifest, &quantized)?;
+    write(&args.out, &source, manifest, &quantized, args.engine)?;
     let mean = cosines.iter().sum::<f32>() / cosines.len().max(1) as f32;
     let least = cosines.iter().copied().fold(1.0, f32::min);
     crate::report(&format!(
@@ -95,11 +96,31 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
     ))
 }
 
-/// The bundle with another image encoder.
-fn write(out: &Path, source: &Bundle, manifest: caption::Manifest, encoder: &[u8]) -> Result<()> {
-    let replaced = manifest.graphs.get(Role::ImageEncoder).file.clone();
-    let files: Vec<(&str, &[u8])> =
-        source.files().map(|(name, bytes)| (name, if name == replaced { encoder } else { bytes })).collect();
+/// The bundle with another image encoder, and leave for the engine to quantize rows in the other graphs.
+fn write(
+    out: &Path,
+    source: &Bundle,
+    manifest: caption::Manifest,
+    encoder: &[u8],
+    engine: EngineArg,
+) -> Result<()> {
+    let encoder_file = manifest.graphs.get(Role::ImageEncoder).file.clone();
+    let of_rows =
+        [Role::TextEncoder, Role::Adapter, Role::Decoder].map(|role| &manifest.graphs.get(role).file);
+    let mut files = Vec::new();
+    for (name, bytes) in source.files() {
+        let bytes = if *name == encoder_file {
+            encoder.to_vec()
+        } else if engine == EngineArg::Tract && of_rows.iter().any(|file| *file == name) {
+            let mut model = onnx::parse(bytes)?;
+            onnx::allow_int8_rows(&mut model);
+            onnx::encode(&model)
+        } else {
+            bytes.to_vec()
+        };
+        files.push((name, bytes));
+    }
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
     bundle::write(out, manifest, &files)?;
     Ok(())
 }

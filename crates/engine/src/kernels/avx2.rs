@@ -66,23 +66,22 @@ mod imp {
                             for (c, columns) in columns.iter_mut().enumerate() {
                                 *columns = _mm256_cvtepi8_epi16(_mm_loadu_si128(weights.add(16 * c).cast()));
                             }
-                            for r in 0..R {
+                            for (r, sums) in sums.iter_mut().enumerate() {
                                 let four = start.add(r * rows.row_stride + quad * QUAD).cast::<i32>();
                                 let four = _mm256_cvtepu8_epi16(_mm_set1_epi32(four.read_unaligned()));
-                                for c in 0..4 {
-                                    let pairs = _mm256_madd_epi16(four, columns[c]);
-                                    sums[r][c] = _mm256_add_epi32(sums[r][c], pairs);
+                                for (sums, columns) in sums.iter_mut().zip(&columns) {
+                                    *sums = _mm256_add_epi32(*sums, _mm256_madd_epi16(four, *columns));
                                 }
                             }
                             weights = weights.add(BLOCK * QUAD);
                         }
                     }
-                    for r in 0..R {
+                    for (sums, tile) in sums.iter().zip(tile.iter_mut()) {
                         let mut halves = [0i32; 2 * BLOCK];
-                        for c in 0..4 {
-                            _mm256_storeu_si256(halves.as_mut_ptr().add(8 * c).cast(), sums[r][c]);
+                        for (c, sums) in sums.iter().enumerate() {
+                            _mm256_storeu_si256(halves.as_mut_ptr().add(8 * c).cast(), *sums);
                         }
-                        for (sum, halves) in tile[r][b].iter_mut().zip(halves.as_chunks::<2>().0) {
+                        for (sum, halves) in tile[b].iter_mut().zip(halves.as_chunks::<2>().0) {
                             *sum += halves[0] + halves[1];
                         }
                     }

@@ -160,20 +160,26 @@ pub(crate) unsafe fn panel<D: Dot, const R: usize, const B: usize>(
         while row < rows.n_rows {
             let at = |row: usize| line * rows.line_stride + row * rows.row_stride;
             let number = line * rows.n_rows;
-            if rows.n_rows < R {
-                let mut tile = [start];
-                // SAFETY: as the caller promises.
-                unsafe { D::dot::<1, B>(rows, at(row), blocks, &mut tile) };
-                put(&tile, number + row, block, sink);
-                row += 1;
-            } else {
-                // The last rows are taken together with some that were there before.
-                let first = row.min(rows.n_rows - R);
-                let mut tile = [start; R];
-                // SAFETY: as the caller promises.
-                unsafe { D::dot::<R, B>(rows, at(first), blocks, &mut tile) };
-                put(&tile, number + first, block, sink);
-                row = first + R;
+            // SAFETY: as the caller promises.
+            unsafe {
+                if rows.n_rows >= R {
+                    // The last rows are taken together with some that were there before.
+                    let first = row.min(rows.n_rows - R);
+                    let mut tile = [start; R];
+                    D::dot::<R, B>(rows, at(first), blocks, &mut tile);
+                    put(&tile, number + first, block, sink);
+                    row = first + R;
+                } else if rows.n_rows - row >= 3 {
+                    let mut tile = [start; 3];
+                    D::dot::<3, B>(rows, at(row), blocks, &mut tile);
+                    put(&tile, number + row, block, sink);
+                    row += 3;
+                } else {
+                    let mut tile = [start];
+                    D::dot::<1, B>(rows, at(row), blocks, &mut tile);
+                    put(&tile, number + row, block, sink);
+                    row += 1;
+                }
             }
         }
     }

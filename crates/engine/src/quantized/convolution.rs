@@ -186,11 +186,11 @@ impl Convolution {
         };
         let border = self.border([shape[0], shape[1]]);
         PADDED.with_borrow_mut(|padded| {
-            let (data, width) = if border == [0; 4] {
-                (picture, shape[1])
-            } else {
-                (&*pad(picture, shape, border, self.zero, padded), shape[1] + border[1] + border[3])
-            };
+            let mut data = picture;
+            if border != [0; 4] {
+                data = pad(picture, shape, border, self.zero, padded);
+            }
+            let width = shape[1] + border[1] + border[3];
             self.lines(&Input { data, width }, [height, out.len() / height.max(1)], other, pool, out);
         });
         Ok(())

@@ -11,6 +11,8 @@ use crate::onnx::pb;
 pub(crate) const CONVOLVE: &str = "CaptiondConvolve";
 /// u8 rows to f32 rows.
 pub(crate) const MULTIPLY: &str = "CaptiondMultiply";
+/// f32 rows to f32 rows, quantized on the way.
+pub(crate) const MULTIPLY_ROWS: &str = "CaptiondMultiplyRows";
 /// f32 `[N, C, H, W]` to u8 `[N, H, W, stored channels]`.
 pub(crate) const QUANTIZE_PICTURE: &str = "CaptiondQuantizePicture";
 /// u8 `[N, H, W, stored channels]` to f32 `[N, C, H, W]`.
@@ -19,14 +21,17 @@ pub(crate) const DEQUANTIZE_PICTURE: &str = "CaptiondDequantizePicture";
 pub(crate) const QUANTIZE_ROWS: &str = "CaptiondQuantizeRows";
 
 /// Replaces the quantized layers that are recognized; what is not stays. The values that are left keep their names.
-pub(crate) fn fuse(graph: &mut pb::GraphProto) {
+/// With `int8_rows`, products of f32 with stored i8 weights are layers too.
+pub(crate) fn fuse(graph: &mut pb::GraphProto, int8_rows: bool) {
     let index = Index::new(graph);
     let mut found = Found::default();
     for node in &graph.node {
         if let Some(convolution) = convolution(&index, node) {
-            found.add_convolution(&index, node, convolution);
+            found.add_convolution(node, convolution);
         } else if let Some((output, product, rows)) = product(&index, node) {
             found.rows.insert(rows);
+            found.replaced.insert(output, product);
+        } else if let Some((output, product)) = row_product(&index, node).filter(|_| int8_rows) {
             found.replaced.insert(output, product);
         }
     }
@@ -46,14 +51,13 @@ struct Found {
 }
 
 impl Found {
-    fn add_convolution(&mut self, index: &Index<'_>, quantize: &pb::NodeProto, found: Convolution) {
+    fn add_convolution(&mut self, quantize: &pb::NodeProto, found: Convolution) {
         let output = &quantize.output[0];
         for (name, n_channels) in found.reads {
             self.pictures.insert(name, n_channels);
         }
         self.pictures.insert(output.clone(), found.n_out);
         self.replaced.insert(output.clone(), found.node);
-        let _ = index;
     }
 
     fn nodes(&self, index: &Index<'_>, node: &pb::NodeProto) -> Vec<pb::NodeProto> {
@@ -169,18 +173,7 @@ fn product(index: &Index<'_>, node: &pb::NodeProto) -> Option<(String, pb::NodeP
     let weight = index.weight(weight, 1)?;
     let [depth, n_columns] = weight.dims[..] else { return None };
     (stored_channels(depth) == depth).then_some(())?;
-    let mut last = node;
-    let mut offsets = vec![0.0; n_columns];
-    if let Some((_, add)) = index.only_reader(node, "Add") {
-        let bias = add.input.iter().find_map(|name| index.stored_floats(name));
-        if let Some(bias) = bias.filter(|bias| bias.len() == n_columns) {
-            (offsets, last) = (bias, add);
-        }
-    }
-    let mut low = f32::NEG_INFINITY;
-    if let Some((_, relu)) = index.only_reader(last, "Relu") {
-        (low, last) = (0.0, relu);
-    }
+    let Tail { last, bias, low } = tail(index, node, n_columns);
     let factors = weight.scales.iter().map(|scale| quantization.scale * scale).collect();
     let output = last.output.first()?.clone();
     let product = pb::NodeProto {
@@ -188,10 +181,63 @@ fn product(index: &Index<'_>, node: &pb::NodeProto) -> Option<(String, pb::NodeP
         name: last.name.clone(),
         input: vec![from.to_owned()],
         output: vec![output.clone()],
-        attribute: layer(weight, quantization.zero, factors, offsets, low),
+        attribute: layer(weight, quantization.zero, factors, bias, low),
         ..Default::default()
     };
     Some((output, product, from.to_owned()))
+}
+
+/// The product of f32 rows with stored i8 weights that `node` (a `MatMul`) is, with what follows it: the name of its value
+/// and the node.
+fn row_product(index: &Index<'_>, node: &pb::NodeProto) -> Option<(String, pb::NodeProto)> {
+    (node.op_type == "MatMul" && node.domain.is_empty()).then_some(())?;
+    let [rows, weight] = &node.input[..] else { return None };
+    let transposed = index.maker(weight, "Transpose").map(|(_, transpose)| transpose);
+    let weight = match transposed {
+        None => index.weight(weight, 1)?,
+        // Two axes: they can only have been exchanged.
+        Some(transpose) => index.weight(transpose.input.first()?, 0)?,
+    };
+    let [a, b] = weight.dims[..] else { return None };
+    let (depth, n_columns) = if transposed.is_some() { (b, a) } else { (a, b) };
+    (!index.is_stored(rows) && stored_channels(depth) == depth).then_some(())?;
+    let Tail { last, bias, low } = tail(index, node, n_columns);
+    let output = last.output.first()?.clone();
+    let scales = weight.scales.clone();
+    let mut attribute = layer(weight, 0, scales, bias, low);
+    attribute.push(int("transposed", transposed.is_some().into()));
+    let product = pb::NodeProto {
+        op_type: MULTIPLY_ROWS.to_owned(),
+        name: last.name.clone(),
+        input: vec![rows.clone()],
+        output: vec![output.clone()],
+        attribute,
+        ..Default::default()
+    };
+    Some((output, product))
+}
+
+/// What follows a product and can be done with it.
+struct Tail<'g> {
+    /// The last of these nodes.
+    last: &'g pb::NodeProto,
+    bias: Vec<f32>,
+    low: f32,
+}
+
+/// A stored bias and ReLU after `product`, if they are there and nothing else reads what lies between.
+fn tail<'g>(index: &Index<'g>, product: &'g pb::NodeProto, n_columns: usize) -> Tail<'g> {
+    let mut tail = Tail { last: product, bias: vec![0.0; n_columns], low: f32::NEG_INFINITY };
+    if let Some((_, add)) = index.only_reader(product, "Add") {
+        let bias = add.input.iter().find_map(|name| index.stored_floats(name));
+        if let Some(bias) = bias.filter(|bias| bias.len() == n_columns) {
+            (tail.bias, tail.last) = (bias, add);
+        }
+    }
+    if let Some((_, relu)) = index.only_reader(tail.last, "Relu") {
+        (tail.low, tail.last) = (0.0, relu);
+    }
+    tail
 }
 
 fn layer(

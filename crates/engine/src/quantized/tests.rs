@@ -9,6 +9,9 @@ use crate::{Engine as _, EngineOptions, Port, TensorView};
 /// A step of u8 in these graphs.
 const STEP: f32 = 0.02;
 
+/// Name, shape and elements.
+type Input = (&'static str, Vec<usize>, Vec<f32>);
+
 /// `value` through u8, with a zero point.
 fn through_u8(file: OnnxFile, value: &str, zero: u8) -> OnnxFile {
     let [scale, zero_name, u8_name, back] = ["s", "z", "q", "d"].map(|what| format!("{value}_{what}"));
@@ -28,9 +31,9 @@ fn kernel(file: OnnxFile, name: &str, dims: &[usize], axis: i64, numbers: &mut N
 }
 
 /// Runs `file` with its layers fused and as it was written, and compares; tells how many nodes were fused.
-fn compare(file: &OnnxFile, inputs: &[(&str, Vec<usize>, Vec<f32>)]) -> usize {
+fn compare(file: &OnnxFile, inputs: &[Input]) -> usize {
     let mut model = file.model();
-    super::fuse(model.graph.as_mut().unwrap());
+    super::fuse(model.graph.as_mut().unwrap(), false);
     let n_fused = model
         .graph
         .iter()
@@ -64,7 +67,7 @@ fn values(numbers: &mut Numbers, n: usize) -> Vec<f32> {
 }
 
 /// A convolution of any kind between u8 pictures, perhaps with a sum and ReLU.
-fn convolution(numbers: &mut Numbers) -> (OnnxFile, Vec<(&'static str, Vec<usize>, Vec<f32>)>) {
+fn convolution(numbers: &mut Numbers) -> (OnnxFile, Vec<Input>) {
     let depthwise = numbers.between(0, 2) == 0;
     let sum = numbers.between(0, 1) == 1;
     let n_out = numbers.between(1, 40);

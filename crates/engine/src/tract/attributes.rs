@@ -7,6 +7,7 @@ use crate::onnx::{attribute_int, integers, pb, tensor_dims};
 use crate::quantized::Quantization;
 use crate::quantized::convolution::{self, Convolution, Padding};
 use crate::quantized::dense::{self, Dense};
+use crate::quantized::rows::RowProduct;
 
 pub(super) fn convolution(node: &pb::NodeProto) -> TractResult<Convolution> {
     let (dims, weights) = weight(node)?;
@@ -41,6 +42,21 @@ pub(super) fn dense(node: &pb::NodeProto) -> TractResult<Dense> {
         low: float(node, "low")?,
     };
     Dense::new(&spec, Isa::best()).map_err(|why| anyhow!(why))
+}
+
+pub(super) fn row_product(node: &pb::NodeProto) -> TractResult<RowProduct> {
+    let (dims, weights) = weight(node)?;
+    let [a, b] = dims.try_into().map_err(|dims| anyhow!("weights of {dims:?}"))?;
+    let (scales, bias, low) = (floats(node, "factors")?, floats(node, "offsets")?, float(node, "low")?);
+    let transposed = int(node, "transposed")? != 0;
+    let (depth, n_columns) = if transposed { (b, a) } else { (a, b) };
+    if scales.len() != n_columns || weights.len() != depth * n_columns {
+        return Err(anyhow!("{} scales for {n_columns} columns", scales.len()));
+    }
+    RowProduct::new(Isa::best(), depth, &scales, &bias, low, |column, k| {
+        weights[if transposed { column * depth + k } else { k * n_columns + column }]
+    })
+    .map_err(|why| anyhow!(why))
 }
 
 pub(super) fn quantization(node: &pb::NodeProto) -> TractResult<Quantization> {

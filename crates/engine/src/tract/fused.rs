@@ -6,9 +6,10 @@ use tract_core::tract_linalg::multithread::{Executor, current_tract_executor};
 use tract_onnx::Onnx;
 use tract_onnx::tract_hir::internal::*;
 
-use super::attributes::{channels, convolution, dense, quantization};
+use super::attributes::{channels, convolution, dense, quantization, row_product};
 use crate::quantized::convolution::Convolution;
 use crate::quantized::dense::Dense;
+use crate::quantized::rows::RowProduct;
 use crate::quantized::{self, Quantization, steps, stored_channels};
 
 /// Makes tract know the nodes of [`quantized::fuse`].
@@ -16,6 +17,8 @@ pub(super) fn register(onnx: &mut Onnx) {
     let register = &mut onnx.op_register;
     register.insert(quantized::CONVOLVE, |_, node| Ok(operator(Layer::Convolve(convolution(node)?))));
     register.insert(quantized::MULTIPLY, |_, node| Ok(operator(Layer::Multiply(dense(node)?))));
+    register
+        .insert(quantized::MULTIPLY_ROWS, |_, node| Ok(operator(Layer::MultiplyRows(row_product(node)?))));
     register.insert(quantized::QUANTIZE_PICTURE, |_, node| {
         Ok(operator(Layer::QuantizePicture(quantization(node)?)))
     });
@@ -37,6 +40,7 @@ fn operator(layer: Layer) -> (Box<dyn InferenceOp>, Vec<String>) {
 enum Layer {
     Convolve(Convolution),
     Multiply(Dense),
+    MultiplyRows(RowProduct),
     QuantizePicture(Quantization),
     QuantizeRows(Quantization),
     DequantizePicture { quantization: Quantization, n_channels: usize },
@@ -58,7 +62,7 @@ impl Fused {
     fn out_type(&self) -> DatumType {
         match *self.0 {
             Layer::Convolve(_) | Layer::QuantizePicture(_) | Layer::QuantizeRows(_) => DatumType::U8,
-            Layer::Multiply(_) | Layer::DequantizePicture { .. } => DatumType::F32,
+            Layer::Multiply(_) | Layer::MultiplyRows(_) | Layer::DequantizePicture { .. } => DatumType::F32,
         }
     }
 
@@ -68,15 +72,17 @@ impl Fused {
             Ok([shape[1].to_usize()?, shape[2].to_usize()?, shape[3].to_usize()?])
         };
         let with = |dims: [usize; 3]| std::iter::once(shape[0].clone()).chain(dims.map(TDim::from)).collect();
+        let product = |depth: usize, n_columns: usize| -> TractResult<TVec<TDim>> {
+            let Some((found, rows)) = shape.split_last() else { bail!("a product with a scalar") };
+            ensure!(*found == depth.to_dim(), "rows of {found} for a depth of {depth}");
+            Ok(rows.iter().cloned().chain([n_columns.to_dim()]).collect())
+        };
         Ok(match &*self.0 {
             Layer::Convolve(convolution) => {
                 with(convolution.out_shape(picture()?).map_err(|why| anyhow!(why))?)
             }
-            Layer::Multiply(dense) => {
-                let Some((depth, rows)) = shape.split_last() else { bail!("a product with a scalar") };
-                ensure!(*depth == dense.depth().to_dim(), "rows of {depth} for a depth of {}", dense.depth());
-                rows.iter().cloned().chain([dense.n_columns().to_dim()]).collect()
-            }
+            Layer::Multiply(dense) => product(dense.depth(), dense.n_columns())?,
+            Layer::MultiplyRows(rows) => product(rows.depth(), rows.n_columns())?,
             Layer::QuantizeRows(_) => shape.into(),
             Layer::QuantizePicture(_) => {
                 let [n_channels, height, width] = picture()?;
@@ -103,6 +109,10 @@ impl Fused {
             Layer::Multiply(dense) => {
                 let (rows, out) = (inputs[0].as_slice::<u8>()?, out.as_slice_mut::<f32>()?);
                 dense.run(rows, pool, out).map_err(|why| anyhow!(why))?;
+            }
+            Layer::MultiplyRows(product) => {
+                let (rows, out) = (inputs[0].as_slice::<f32>()?, out.as_slice_mut::<f32>()?);
+                product.run(rows, pool, out).map_err(|why| anyhow!(why))?;
             }
             Layer::QuantizeRows(quantization) => {
                 steps::quantize(inputs[0].as_slice::<f32>()?, *quantization, out.as_slice_mut::<u8>()?);
@@ -149,6 +159,7 @@ impl Op for Fused {
         match *self.0 {
             Layer::Convolve(_) => quantized::CONVOLVE,
             Layer::Multiply(_) => quantized::MULTIPLY,
+            Layer::MultiplyRows(_) => quantized::MULTIPLY_ROWS,
             Layer::QuantizePicture(_) => quantized::QUANTIZE_PICTURE,
             Layer::QuantizeRows(_) => quantized::QUANTIZE_ROWS,
             Layer::DequantizePicture { .. } => quantized::DEQUANTIZE_PICTURE,
