@@ -3,9 +3,11 @@
 //! What a graph means does not belong here. The unsafe code of this crate is in the files of the instruction sets, each
 //! behind a safe function that has checked every bound.
 
+pub(crate) mod attention;
 mod avx2;
 mod avx512;
 pub(crate) mod depthwise;
+pub(crate) mod exponential;
 mod portable;
 pub(crate) mod product;
 

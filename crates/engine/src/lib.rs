@@ -25,6 +25,7 @@ use std::num::NonZeroUsize;
 
 pub use caught::is_engine_panic;
 pub use error::EngineError;
+pub use kernels::exponential::{log_softmax, softmax};
 pub use signature::{Dim, ElementType, ParsePortError, Port, Signature};
 pub use tensor::{Tensor, TensorData, TensorView};
 

@@ -16,7 +16,7 @@ pub(crate) mod sink;
 pub(crate) mod steps;
 
 pub(crate) use fuse::{
-    CONVOLVE, DEQUANTIZE_PICTURE, MULTIPLY, MULTIPLY_ROWS, QUANTIZE_PICTURE, QUANTIZE_ROWS, fuse,
+    ATTEND, CONVOLVE, DEQUANTIZE_PICTURE, MULTIPLY, MULTIPLY_ROWS, QUANTIZE_PICTURE, QUANTIZE_ROWS, fuse,
 };
 
 /// How u8 stands for f32: `(u8 - zero) * scale`.

@@ -154,6 +154,21 @@ impl OnnxFile {
         self
     }
 
+    /// A `Transpose` of `input` by `order`.
+    #[must_use]
+    pub fn transposed(mut self, input: &str, output: &str, order: &[i64]) -> OnnxFile {
+        self = self.node("Transpose", &[input], &[output], &[]);
+        if let Some(node) = self.graph.node.last_mut() {
+            node.attribute.push(pb::AttributeProto {
+                name: "perm".to_owned(),
+                r#type: pb::attribute_proto::AttributeType::Ints as i32,
+                ints: order.to_vec(),
+                ..Default::default()
+            });
+        }
+        self
+    }
+
     /// A `Conv` with attributes that are integers (`group`) or lists of them.
     #[must_use]
     pub fn convolution(mut self, inputs: &[&str], output: &str, attributes: &[(&str, Vec<i64>)]) -> OnnxFile {

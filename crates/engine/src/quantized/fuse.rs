@@ -13,6 +13,8 @@ pub(crate) const CONVOLVE: &str = "CaptiondConvolve";
 pub(crate) const MULTIPLY: &str = "CaptiondMultiply";
 /// f32 rows to f32 rows, quantized on the way.
 pub(crate) const MULTIPLY_ROWS: &str = "CaptiondMultiplyRows";
+/// f32 queries, keys and values (, mask of `[S, R]`) to f32, see [`attention`].
+pub(crate) const ATTEND: &str = "CaptiondAttend";
 /// f32 `[N, C, H, W]` to u8 `[N, H, W, stored channels]`.
 pub(crate) const QUANTIZE_PICTURE: &str = "CaptiondQuantizePicture";
 /// u8 `[N, H, W, stored channels]` to f32 `[N, C, H, W]`.
@@ -31,6 +33,8 @@ pub(crate) fn fuse(graph: &mut pb::GraphProto, int8_rows: bool) {
         } else if let Some((output, product, rows)) = product(&index, node) {
             found.rows.insert(rows);
             found.replaced.insert(output, product);
+        } else if let Some((output, attention)) = attention(&index, node) {
+            found.replaced.insert(output, attention);
         } else if let Some((output, product)) = row_product(&index, node).filter(|_| int8_rows) {
             found.replaced.insert(output, product);
         }
@@ -215,6 +219,55 @@ fn row_product(index: &Index<'_>, node: &pb::NodeProto) -> Option<(String, pb::N
         ..Default::default()
     };
     Some((output, product))
+}
+
+/// The attention whose softmax `node` is: the name of its value and the node. From queries `[N, H, S, D]`, keys
+/// `[N, H, R, D]`, or `[N, R, H, D]` with the attribute `rows`, and values `[N, H, R, D]` to `[N, S, H, D]`.
+fn attention(index: &Index<'_>, node: &pb::NodeProto) -> Option<(String, pb::NodeProto)> {
+    (node.op_type == "Softmax" && node.domain.is_empty()).then_some(())?;
+    [-1, 3].contains(&attribute_int(node, "axis")?).then_some(())?;
+    let mut scores = node.input.first()?.as_str();
+    let mut mask = None;
+    if let Some((_, add)) = index.maker(scores, "Add") {
+        let [a, b] = &add.input[..] else { return None };
+        // One for all sequences and heads.
+        (index.rank(b) == Some(2)).then_some(())?;
+        (scores, mask) = (a, Some(b.clone()));
+    }
+    index.is_read_once(scores).then_some(())?;
+    let (_, product) = index.maker(scores, "MatMul")?;
+    let [queries, keys] = &product.input[..] else { return None };
+    let ((queries, q_scale), (keys, k_scale)) = (scaled(index, queries)?, scaled(index, keys)?);
+    let (keys, rows) = match index.transposed(keys, &[0, 1, 3, 2]) {
+        Some(keys) => (keys, false),
+        None => (index.transposed(keys, &[0, 2, 3, 1])?, true),
+    };
+    let (_, mean) = index.only_reader(node, "MatMul")?;
+    let [shares, values] = &mean.input[..] else { return None };
+    (node.output.first()? == shares).then_some(())?;
+    let (_, last) = index.only_reader(mean, "Transpose")?;
+    let output = last.output.first()?.clone();
+    index.transposed(&output, &[0, 2, 1, 3])?;
+    let attention = pb::NodeProto {
+        op_type: ATTEND.to_owned(),
+        name: last.name.clone(),
+        input: [queries, keys, values].into_iter().map(str::to_owned).chain(mask).collect(),
+        output: vec![output.clone()],
+        attribute: vec![float("scale", q_scale * k_scale), int("rows", rows.into())],
+        ..Default::default()
+    };
+    Some((output, attention))
+}
+
+/// What `value` is a stored multiple of, and how much; of itself, once, if of nothing else.
+fn scaled<'g>(index: &Index<'g>, value: &'g str) -> Option<(&'g str, f32)> {
+    let Some((_, mul)) = index.maker(value, "Mul") else { return Some((value, 1.0)) };
+    let [a, b] = &mul.input[..] else { return None };
+    match (index.scalar(a), index.scalar(b)) {
+        (None, Some(factor)) => Some((a, factor)),
+        (Some(factor), None) => Some((b, factor)),
+        _ => Some((value, 1.0)),
+    }
 }
 
 /// What follows a product and can be done with it.

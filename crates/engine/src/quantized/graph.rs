@@ -70,6 +70,33 @@ impl<'g> Index<'g> {
         self.stored.contains_key(name)
     }
 
+    /// A single f32 that is stored, or the value of a `Constant`.
+    pub(super) fn scalar(&self, name: &str) -> Option<f32> {
+        let stored = self.stored_floats(name).or_else(|| {
+            let (_, constant) = self.maker(name, "Constant")?;
+            floats(constant.attribute.iter().find(|attribute| attribute.name == "value")?.t.as_ref()?)
+        });
+        let [value] = stored?[..] else { return None };
+        Some(value)
+    }
+
+    /// The number of axes of an input of the graph or a stored tensor.
+    pub(super) fn rank(&self, name: &str) -> Option<usize> {
+        if let Some(stored) = self.stored.get(name) {
+            return Some(stored.dims.len());
+        }
+        let input = self.graph.input.iter().find(|input| input.name == name)?;
+        let pb::type_proto::Value::TensorType(tensor) = input.r#type.as_ref()?.value.as_ref()?;
+        Some(tensor.shape.as_ref()?.dim.len())
+    }
+
+    /// Whether `name` is what a `Transpose` by `order` made, and of what.
+    pub(super) fn transposed(&self, name: &str, order: &[i64]) -> Option<&'g str> {
+        let (_, node) = self.maker(name, "Transpose")?;
+        let found = node.attribute.iter().find(|attribute| attribute.name == "perm")?;
+        (found.ints == order).then_some(node.input.first()?.as_str())
+    }
+
     pub(super) fn stored_floats(&self, name: &str) -> Option<Vec<f32>> {
         floats(self.stored.get(name)?)
     }

@@ -160,6 +160,45 @@ fn a_fused_product_computes_what_the_graph_says() {
 }
 
 #[test]
+fn fused_attention_computes_what_the_graph_says() {
+    let mut numbers = Numbers(9);
+    for round in 0..24 {
+        let [n, h, s, r, d] = [3, 4, 9, 40, 40].map(|most| numbers.between(1, most));
+        let (rows, masked) = (round % 2 == 0, round % 3 == 0);
+        let key_dims = if rows { [n, r, h, d] } else { [n, h, r, d] };
+        let order: &[i64] = if rows { &[0, 2, 3, 1] } else { &[0, 1, 3, 2] };
+        let port = |name: &str, dims: [usize; 4]| Port::f32(name, dims.map(Into::into));
+        let mut file = OnnxFile::new()
+            .input(port("q", [n, h, s, d]))
+            .input(port("k", key_dims))
+            .input(port("v", [n, h, r, d]))
+            .stored_f32("scale", &[], &[0.37])
+            .node("Mul", &["q", "scale"], &["qs"], &[])
+            .transposed("k", "kt", order)
+            .node("MatMul", &["qs", "kt"], &["l"], &[]);
+        let mut inputs = vec![
+            ("q", vec![n, h, s, d], values(&mut numbers, n * h * s * d)),
+            ("k", key_dims.to_vec(), values(&mut numbers, n * h * r * d)),
+            ("v", vec![n, h, r, d], values(&mut numbers, n * h * r * d)),
+        ];
+        let mut last = "l";
+        if masked {
+            file =
+                file.input(Port::f32("mask", [s.into(), r.into()])).node("Add", &["l", "mask"], &["m"], &[]);
+            inputs.push(("mask", vec![s, r], values(&mut numbers, s * r)));
+            last = "m";
+        }
+        let file = file
+            .node("Softmax", &[last], &["p"], &[("axis", 3)])
+            .node("MatMul", &["p", "v"], &["o"], &[])
+            .transposed("o", "t", &[0, 2, 1, 3])
+            .node("Identity", &["t"], &["out"], &[])
+            .output(port("out", [n, s, h, d]));
+        assert_eq!(compare(&file, &inputs), 1, "rows {rows} masked {masked}");
+    }
+}
+
+#[test]
 fn what_something_else_reads_too_is_left_as_it_is() {
     let mut numbers = Numbers(6);
     let port = |name: &str| Port::f32(name, [1.into(), 4.into(), 3.into(), 3.into()]);

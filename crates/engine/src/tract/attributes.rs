@@ -2,6 +2,7 @@
 
 use tract_onnx::tract_hir::internal::{TractResult, anyhow};
 
+use super::fused::Layer;
 use crate::kernels::Isa;
 use crate::onnx::{attribute_int, integers, pb, tensor_dims};
 use crate::quantized::Quantization;
@@ -57,6 +58,10 @@ pub(super) fn row_product(node: &pb::NodeProto) -> TractResult<RowProduct> {
         weights[if transposed { column * depth + k } else { k * n_columns + column }]
     })
     .map_err(|why| anyhow!(why))
+}
+
+pub(super) fn attention(node: &pb::NodeProto) -> TractResult<Layer> {
+    Ok(Layer::Attend { isa: Isa::best(), scale: float(node, "scale")?, rows: int(node, "rows")? != 0 })
 }
 
 pub(super) fn quantization(node: &pb::NodeProto) -> TractResult<Quantization> {

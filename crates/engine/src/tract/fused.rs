@@ -6,7 +6,9 @@ use tract_core::tract_linalg::multithread::{Executor, current_tract_executor};
 use tract_onnx::Onnx;
 use tract_onnx::tract_hir::internal::*;
 
-use super::attributes::{channels, convolution, dense, quantization, row_product};
+use super::attributes::{attention, channels, convolution, dense, quantization, row_product};
+use crate::kernels::Isa;
+use crate::kernels::attention::{Attention, Heads, Sizes, attend};
 use crate::quantized::convolution::Convolution;
 use crate::quantized::dense::Dense;
 use crate::quantized::rows::RowProduct;
@@ -19,6 +21,7 @@ pub(super) fn register(onnx: &mut Onnx) {
     register.insert(quantized::MULTIPLY, |_, node| Ok(operator(Layer::Multiply(dense(node)?))));
     register
         .insert(quantized::MULTIPLY_ROWS, |_, node| Ok(operator(Layer::MultiplyRows(row_product(node)?))));
+    register.insert(quantized::ATTEND, |_, node| Ok(operator(attention(node)?)));
     register.insert(quantized::QUANTIZE_PICTURE, |_, node| {
         Ok(operator(Layer::QuantizePicture(quantization(node)?)))
     });
@@ -37,13 +40,22 @@ fn operator(layer: Layer) -> (Box<dyn InferenceOp>, Vec<String>) {
 }
 
 #[derive(Debug)]
-enum Layer {
+pub(super) enum Layer {
     Convolve(Convolution),
     Multiply(Dense),
     MultiplyRows(RowProduct),
+    /// Keys are `[N, R, H, D]` instead of `[N, H, R, D]` where they lie in rows.
+    Attend {
+        isa: Isa,
+        scale: f32,
+        rows: bool,
+    },
     QuantizePicture(Quantization),
     QuantizeRows(Quantization),
-    DequantizePicture { quantization: Quantization, n_channels: usize },
+    DequantizePicture {
+        quantization: Quantization,
+        n_channels: usize,
+    },
 }
 
 /// One of our layers; its output is one tensor.
@@ -62,7 +74,10 @@ impl Fused {
     fn out_type(&self) -> DatumType {
         match *self.0 {
             Layer::Convolve(_) | Layer::QuantizePicture(_) | Layer::QuantizeRows(_) => DatumType::U8,
-            Layer::Multiply(_) | Layer::MultiplyRows(_) | Layer::DequantizePicture { .. } => DatumType::F32,
+            Layer::Multiply(_)
+            | Layer::MultiplyRows(_)
+            | Layer::Attend { .. }
+            | Layer::DequantizePicture { .. } => DatumType::F32,
         }
     }
 
@@ -83,6 +98,10 @@ impl Fused {
             }
             Layer::Multiply(dense) => product(dense.depth(), dense.n_columns())?,
             Layer::MultiplyRows(rows) => product(rows.depth(), rows.n_columns())?,
+            Layer::Attend { .. } => {
+                ensure!(shape.len() == 4, "queries of shape {shape:?}");
+                [0, 2, 1, 3].map(|axis| shape[axis].clone()).into_iter().collect()
+            }
             Layer::QuantizeRows(_) => shape.into(),
             Layer::QuantizePicture(_) => {
                 let [n_channels, height, width] = picture()?;
@@ -97,7 +116,13 @@ impl Fused {
     }
 
     /// Runs the layer on the slices of one picture, or of all rows.
-    fn run(&self, inputs: &[PlainView<'_>], shape: &[usize], out: &mut PlainViewMut<'_>) -> TractResult<()> {
+    fn run(
+        &self,
+        inputs: &[PlainView<'_>],
+        shapes: &[&[usize]],
+        out: &mut PlainViewMut<'_>,
+    ) -> TractResult<()> {
+        let shape = shapes[0];
         let executor = current_tract_executor();
         let pool = match &executor {
             Executor::MultiThread(pool) => Some(&**pool),
@@ -113,6 +138,10 @@ impl Fused {
             Layer::MultiplyRows(product) => {
                 let (rows, out) = (inputs[0].as_slice::<f32>()?, out.as_slice_mut::<f32>()?);
                 product.run(rows, pool, out).map_err(|why| anyhow!(why))?;
+            }
+            Layer::Attend { isa, scale, rows } => {
+                let attention = attention_of(inputs, shapes, *scale, *rows)?;
+                attend(*isa, &attention, out.as_slice_mut::<f32>()?);
             }
             Layer::QuantizeRows(quantization) => {
                 steps::quantize(inputs[0].as_slice::<f32>()?, *quantization, out.as_slice_mut::<u8>()?);
@@ -154,12 +183,42 @@ impl Fused {
     }
 }
 
+/// Queries, keys, values and perhaps a mask as they lie in the inputs.
+fn attention_of<'v>(
+    inputs: &'v [PlainView<'_>],
+    shapes: &[&[usize]],
+    scale: f32,
+    rows: bool,
+) -> TractResult<Attention<'v>> {
+    ensure!(
+        inputs.len() >= 3 && shapes[..3].iter().all(|shape| shape.len() == 4),
+        "attention over {shapes:?}"
+    );
+    let &[n_sequences, n_heads, n_queries, dim] = shapes[0] else { bail!("queries of {:?}", shapes[0]) };
+    let n_keys = shapes[2][2];
+    let keys = if rows { [n_sequences, n_keys, n_heads, dim] } else { [n_sequences, n_heads, n_keys, dim] };
+    let values = [n_sequences, n_heads, n_keys, dim];
+    ensure!(shapes[1] == keys && shapes[2] == values, "attention over {shapes:?}");
+    let mask = inputs.get(3).map(|mask| mask.as_slice::<f32>()).transpose()?;
+    let is_wide = mask.is_none_or(|mask| mask.len() == n_queries * n_keys);
+    ensure!(is_wide, "a mask that is not [{n_queries}, {n_keys}]");
+    let heads = |idx: usize, n: usize| -> TractResult<Heads<'v>> {
+        let data = inputs[idx].as_slice::<f32>()?;
+        Ok(Heads { data, sequence: n_heads * n * dim, head: n * dim, row: dim })
+    };
+    let keys =
+        if rows { Heads { head: dim, row: n_heads * dim, ..heads(1, n_keys)? } } else { heads(1, n_keys)? };
+    let sizes = Sizes { n_sequences, n_heads, n_queries, n_keys, dim };
+    Ok(Attention { queries: heads(0, n_queries)?, keys, values: heads(2, n_keys)?, mask, scale, sizes })
+}
+
 impl Op for Fused {
     fn name(&self) -> StaticName {
         match *self.0 {
             Layer::Convolve(_) => quantized::CONVOLVE,
             Layer::Multiply(_) => quantized::MULTIPLY,
             Layer::MultiplyRows(_) => quantized::MULTIPLY_ROWS,
+            Layer::Attend { .. } => quantized::ATTEND,
             Layer::QuantizePicture(_) => quantized::QUANTIZE_PICTURE,
             Layer::QuantizeRows(_) => quantized::QUANTIZE_ROWS,
             Layer::DequantizePicture { .. } => quantized::DEQUANTIZE_PICTURE,
@@ -182,7 +241,8 @@ impl EvalOp for Fused {
         let mut out = Tensor::zero_dt(self.out_type(), &out_shape)?;
         let views: TVec<PlainView<'_>> =
             inputs.iter().map(|input| input.try_as_plain_ram()).collect::<TractResult<_>>()?;
-        self.run(&views, shape, &mut out.try_as_plain_ram_mut()?)?;
+        let shapes: TVec<&[usize]> = inputs.iter().map(|input| input.shape()).collect();
+        self.run(&views, &shapes, &mut out.try_as_plain_ram_mut()?)?;
         Ok(tvec!(out.into_tvalue()))
     }
 }
