@@ -1,4 +1,5 @@
-//! What is read from the environment: where a bundle is, what to log, and where to keep things.
+//! What is read from the environment: where a bundle is, what to log, where to keep things, and keys of the
+//! configuration.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,18 @@ pub fn bundle_dir(named: Option<&Path>) -> Result<PathBuf, String> {
 pub fn log_filter(named: Option<String>, fallback: &str) -> String {
     let from_environment = || env::var(LOG_VARIABLE).ok().filter(|value| !value.is_empty());
     named.or_else(from_environment).unwrap_or_else(|| fallback.to_owned())
+}
+
+/// Every variable of the program that is set to something, in the order of their names.
+pub(super) fn variables() -> Vec<(String, String)> {
+    let ours = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        let name = name.into_string().ok().filter(|name| name.starts_with("CAPTIOND_"))?;
+        let value = value.to_string_lossy().into_owned();
+        (!value.is_empty()).then_some((name, value))
+    };
+    let mut all: Vec<_> = env::vars_os().filter_map(ours).collect();
+    all.sort();
+    all
 }
 
 /// Where systemd lets the daemon keep things (`StateDirectory=`).

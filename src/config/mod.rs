@@ -2,15 +2,19 @@
 //!
 //! [`Config::load`] reports every problem of a file at once, each with its TOML path, and what it
 //! returns holds no value that the daemon would have to check again. All defaults are here. The
-//! text of `docs/config.md` is in `reference`.
+//! text of `docs/config.md` is in `document`.
 
 mod camera;
+pub mod document;
 mod environment;
+mod layers;
 mod mqtt;
+mod outline;
 mod outputs;
 mod problem;
 mod reader;
 pub mod reference;
+pub mod schema;
 mod source;
 mod standing;
 mod worker;
@@ -24,7 +28,9 @@ use engine::Device;
 
 pub use camera::{CameraConfig, FROZEN, NAME_MAX, PROMPT_CHARS_MAX, is_prompt};
 pub use environment::{bundle_dir, log_filter};
-pub use problem::{Problem, Problems};
+pub use layers::FRAGMENTS;
+use layers::Layers;
+pub use problem::{Place, Problem, Problems};
 use reader::Section;
 pub use standing::{answer_kind, parse_change};
 pub use worker::{
@@ -35,6 +41,8 @@ use crate::gate::GateConfig;
 use crate::spool::Limits;
 use crate::tls::Tls;
 
+/// Where the configuration is unless a command is told another place.
+pub const FILE: &str = "/etc/captiond/captiond.toml";
 pub const ENGINE: &str = "tract";
 pub const MQTT_HOST: &str = "localhost";
 pub const MQTT_PORT: u16 = 1883;
@@ -77,7 +85,6 @@ const THREADS_MAX: usize = 64;
 const TOPIC_MAX: usize = 128;
 const QUEUE_BYTES_LEAST: u64 = 64 << 10;
 const QUEUE_BYTES_MOST: u64 = 1 << 30;
-const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// What the daemon runs with.
 #[derive(Clone, Debug)]
@@ -204,18 +211,32 @@ pub fn default_threads() -> NonZeroUsize {
 }
 
 impl Config {
-    /// Reads and checks a file. Relative paths in it start at its folder.
+    /// Reads and checks a file, those of [`FRAGMENTS`] beside it, and the environment. Relative paths start at the
+    /// folder of the file, wherever they are said.
     ///
     /// # Errors
-    /// Every problem of the file.
+    /// Every problem, with the file and the line or the variable where it is.
     pub fn load(path: &Path) -> Result<Config, Problems> {
-        let unreadable = |why: String| Problems::one("", format!("read {}: {why}", path.display()));
-        let size = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?.len();
-        if size > FILE_BYTES_MAX {
-            return Err(unreadable(format!("{size} bytes are more than {FILE_BYTES_MAX}")));
+        Config::load_with(path, &environment::variables())
+    }
+
+    /// The same with another environment.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_with(path: &Path, variables: &[(String, String)]) -> Result<Config, Problems> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let mut layers = Layers::read(path)?;
+        let overridden = layers.override_by(variables, &outline());
+        let config = reader::read(layers.table.clone(), |root| config(root, folder));
+        match (config, overridden) {
+            (Ok(config), Ok(())) => Ok(config),
+            (config, overridden) => {
+                let mut problems = overridden.err().map(|problems| problems.0).unwrap_or_default();
+                problems.extend(config.err().map(|problems| layers.place(problems).0).unwrap_or_default());
+                Err(Problems(problems))
+            }
         }
-        let text = std::fs::read_to_string(path).map_err(|e| unreadable(e.to_string()))?;
-        Config::parse(&text, path.parent().unwrap_or(Path::new("")))
     }
 
     /// Checks the text of a file that lies in `folder`.
@@ -223,16 +244,24 @@ impl Config {
     /// # Errors
     /// Every problem of the text; a syntax error alone, with its line.
     pub fn parse(text: &str, folder: &Path) -> Result<Config, Problems> {
-        let table: toml::Table = text.parse().map_err(|e| Problems::one("", syntax_error(text, &e)))?;
+        let table: toml::Table = text.parse().map_err(|e| {
+            let (line, why) = syntax_error(text, &e);
+            Problems::one("", format!("line {line}, {why}"))
+        })?;
         reader::read(table, |root| config(root, folder))
     }
 }
 
-/// Where and what, without the line itself: it may hold a password.
-fn syntax_error(text: &str, e: &toml::de::Error) -> String {
+/// The line, and what is wrong there, without the line itself: it may hold a password.
+fn syntax_error(text: &str, e: &toml::de::Error) -> (usize, String) {
     let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    format!("line {}, column {column}: {}", before.matches('\n').count() + 1, e.message())
+    (before.matches('\n').count() + 1, format!("column {column}: {}", e.message()))
+}
+
+/// Every key that is read.
+fn outline() -> outline::Outline {
+    reader::outline(|root| config(root, Path::new("")))
 }
 
 fn config(root: &mut Section<'_>, folder: &Path) -> Option<Config> {
