@@ -41,6 +41,8 @@ pub enum Count {
 /// Shared by every thread.
 #[derive(Debug)]
 pub struct Health {
+    /// The camera of each place; none where there is none now.
+    names: Mutex<Vec<Option<String>>>,
     cameras: Vec<[AtomicU64; 7]>,
     online: watch::Sender<Vec<bool>>,
     faults: Mutex<Vec<Option<String>>>,
@@ -58,12 +60,27 @@ impl Health {
     /// `watchdog` is the period within which systemd expects a sign of life.
     pub fn new(n_cameras: usize, watchdog: Option<Duration>) -> Health {
         Health {
+            names: Mutex::new(vec![None; n_cameras]),
             cameras: (0..n_cameras).map(|_| Default::default()).collect(),
             online: watch::Sender::new(vec![false; n_cameras]),
             faults: Mutex::new(vec![None; n_cameras]),
             broker: AtomicBool::new(false),
             watchdog: Mutex::new(Watchdog { period: watchdog, last: None }),
         }
+    }
+
+    /// Gives a place to a camera, or to none. Its counters begin anew.
+    pub fn name_camera(&self, camera: usize, name: Option<&str>) {
+        self.cameras[camera].iter().for_each(|counter| counter.store(0, Relaxed));
+        self.set_camera_fault(camera, None);
+        self.set_camera_online(camera, false);
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)[camera] = name.map(str::to_owned);
+    }
+
+    /// The cameras that there are, with their places.
+    pub fn names(&self) -> Vec<(usize, String)> {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.iter().enumerate().filter_map(|(i, name)| Some((i, name.clone()?))).collect()
     }
 
     /// Counts one more; returns how many there are now.
@@ -121,10 +138,19 @@ impl Health {
 
     /// The line that `systemctl status` shows.
     pub fn status_line(&self) -> String {
+        let names = self.names();
         let online = self.online.borrow();
-        let up = online.iter().filter(|online| **online).count();
+        let up = names.iter().filter(|(camera, _)| online[*camera]).count();
+        let captions: u64 = names.iter().map(|(camera, _)| self.counters(*camera).captioned).sum();
         let broker = if self.broker.load(Relaxed) { "up" } else { "down" };
-        format!("{up}/{} cameras, broker {broker}", online.len())
+        let fault = names
+            .iter()
+            .find_map(|(camera, name)| Some(format!("; {name}: {}", self.camera_fault(*camera)?)));
+        format!(
+            "{up}/{} cameras, {captions} captions, broker {broker}{}",
+            names.len(),
+            fault.unwrap_or_default()
+        )
     }
 }
 
@@ -151,13 +177,20 @@ mod tests {
 
     #[test]
     fn tells_only_news_of_a_camera() {
-        let health = Health::new(1, None);
+        let health = Health::new(2, None);
+        health.name_camera(0, Some("yard"));
         let mut online = health.cameras_online();
         assert!(!health.set_camera_online(0, false));
         assert!(!online.has_changed().unwrap());
         assert!(health.set_camera_online(0, true));
         assert!(online.has_changed().unwrap());
-        assert_eq!(*online.borrow_and_update(), [true]);
-        assert_eq!(health.status_line(), "1/1 cameras, broker down");
+        assert_eq!(*online.borrow_and_update(), [true, false]);
+        assert_eq!(health.status_line(), "1/1 cameras, 0 captions, broker down");
+        health.name_camera(1, Some("gate"));
+        health.set_camera_fault(1, Some("no picture for 10s".to_owned()));
+        health.count(0, Count::Captioned);
+        assert_eq!(health.status_line(), "1/2 cameras, 1 captions, broker down; gate: no picture for 10s");
+        health.name_camera(1, None);
+        assert_eq!(health.status_line(), "1/1 cameras, 1 captions, broker down");
     }
 }

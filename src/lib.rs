@@ -14,6 +14,7 @@
 //! | [`captures`] | looks after the capture threads, and replaces one that hangs |
 //! | [`inbox`] | hands the newest frame of each camera, and questions, to the inference thread |
 //! | [`job`] | pictures that others publish, and what was found in them |
+//! | [`reload`] | another configuration while the daemon runs |
 //! | [`mailbox`] | hands pictures that come over MQTT to their camera's capture thread |
 //! | [`gate`] | decides whether a frame is worth a caption |
 //! | [`pipeline`] | the loop of the inference thread |
@@ -46,6 +47,7 @@ pub mod message;
 pub mod mqtt;
 pub mod photo;
 pub mod pipeline;
+pub mod reload;
 pub mod shutdown;
 pub mod source;
 pub mod spool;

@@ -13,12 +13,14 @@ use image::RgbImage;
 use tokio::sync::mpsc;
 
 use crate::frame::{Frame, FrameId};
-use crate::gate::{Gate, GateConfig, Glance};
+use crate::gate::{Gate, Glance};
 use crate::health::{Count, Health};
 use crate::inbox::{Inbox, Work};
-use crate::message::{Answered, Ask, AskError, Captioned, Changes, Latency, Publication, Reading, Settings};
+use crate::message::{
+    Answered, Ask, AskError, Captioned, Changes, Latency, Publication, Reading, Settings, Watch,
+};
 use crate::photo;
-use crate::standing::{Standing, StandingConfig};
+use crate::standing::Standing;
 
 /// The longest time without a sign of life while nothing comes in.
 const IDLE: Duration = Duration::from_secs(1);
@@ -62,19 +64,6 @@ impl Vision for caption::Models {
     }
 }
 
-/// How the frames of one camera are looked at.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Watch {
-    pub gate: GateConfig,
-    /// Which of the visions sees them.
-    pub vision: usize,
-    /// The words that every caption begins with.
-    pub prompt: String,
-    pub standing: StandingConfig,
-    /// Whether the picture of a caption is published with it.
-    pub image: bool,
-}
-
 /// The state of the inference thread.
 pub struct Pipeline<'a> {
     visions: Vec<Box<dyn Vision>>,
@@ -99,6 +88,22 @@ struct Camera {
     label_rows: Option<Vec<Vec<Vec<f32>>>>,
     /// The last frame that was looked at.
     last: Option<FrameId>,
+}
+
+impl Camera {
+    fn new(watch: Watch) -> Camera {
+        Camera {
+            gate: Gate::new(watch.gate),
+            vision: watch.vision,
+            settings: Settings { enabled: true, min_interval: watch.gate.min_interval, prompt: watch.prompt },
+            told: None,
+            seen: None,
+            standing: Standing::new(watch.standing),
+            image: watch.image,
+            label_rows: None,
+            last: None,
+        }
+    }
 }
 
 /// What came of a frame.
@@ -131,18 +136,7 @@ impl<'a> Pipeline<'a> {
         health: &'a Health,
         publications: mpsc::Sender<Publication>,
     ) -> Pipeline<'a> {
-        let camera = |watch: Watch| Camera {
-            gate: Gate::new(watch.gate),
-            vision: watch.vision,
-            settings: Settings { enabled: true, min_interval: watch.gate.min_interval, prompt: watch.prompt },
-            told: None,
-            seen: None,
-            standing: Standing::new(watch.standing),
-            image: watch.image,
-            label_rows: None,
-            last: None,
-        };
-        let cameras = watches.into_iter().map(camera).collect();
+        let cameras = watches.into_iter().map(Camera::new).collect();
         Pipeline { visions, cameras, health, publications, minute_of_day: crate::clock::minute_of_day }
     }
 
@@ -159,6 +153,7 @@ impl<'a> Pipeline<'a> {
                 }
                 Work::Job(job) => self.work(&job),
                 Work::Change(camera, changes) => self.change(camera, changes),
+                Work::Watch(camera, watch) => self.watch(camera, *watch),
                 Work::Idle => {}
                 Work::Closed => return,
             }
@@ -166,9 +161,26 @@ impl<'a> Pipeline<'a> {
         }
     }
 
+    /// Looks at another camera from now on, at a place that another had or at the next.
+    fn watch(&mut self, camera: usize, watch: Watch) {
+        let standing = watch.standing.clone();
+        while self.cameras.len() <= camera {
+            self.cameras.push(Camera::new(watch.clone()));
+        }
+        self.cameras[camera] = Camera::new(watch);
+        self.publish(camera, Publication::Settings(camera, self.cameras[camera].settings.clone()));
+        self.publish(camera, Publication::Standing(camera, standing));
+    }
+
     fn change(&mut self, camera: usize, changes: Changes) {
-        let Camera { gate, settings, .. } = &mut self.cameras[camera];
-        let Changes { enabled, min_interval, prompt, standing } = changes;
+        let Camera { gate, settings, image, .. } = &mut self.cameras[camera];
+        let Changes { enabled, min_interval, prompt, standing, gate: other_gate, image: other_image } =
+            changes;
+        if let Some(config) = other_gate {
+            *gate = Gate::new(config);
+            settings.min_interval = config.min_interval;
+        }
+        *image = other_image.unwrap_or(*image);
         if let Some(min_interval) = min_interval {
             gate.set_min_interval(min_interval);
             settings.min_interval = min_interval;

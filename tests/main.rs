@@ -15,6 +15,7 @@ mod mqtt;
 mod mutated;
 mod onvif;
 mod recipes;
+mod reload;
 mod robot;
 #[cfg(feature = "rtsp")]
 mod rtsp;

@@ -32,7 +32,11 @@ $CAPTIOND_MQTT_PORT: mqtt.port: must be 1 to 65535 (got 0)
 
 Durations are strings with units (`"500ms"`, `"2s"`, `"5m"`).
 Relative paths start at the folder of the file, also those of `{FRAGMENTS}` and of variables.
-A change of the file takes effect at the next start.
+
+SIGHUP (`systemctl reload captiond`) reads everything anew while the daemon runs.
+Cameras come, go and change without a word to the others, and so do their prompts, intervals, gates, questions, labels and rules; what was changed over MQTT stays unless the files say something new about it.
+What cannot change is named in the log and in an event on `bridge/event`, and waits for a restart: `bundle`, `engine`, `device`, `threads`, `[worker]` and everything of `[mqtt]`; of a camera its `bundle`, and a larger `bytes_max` than that of any camera at the start.
+A configuration with a problem changes nothing: the problems are in the log and in an event.
 `$CAPTIOND_LOG` or `--log` sets what is logged to stderr, such as `debug` or `captiond::mqtt=debug`.
 
 Every key with its default, except the cameras, which have no default:

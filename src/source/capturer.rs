@@ -59,6 +59,11 @@ impl Tenure {
         Office { tenure: Arc::clone(self), number }
     }
 
+    /// Takes the office from whoever has it; nobody gets it.
+    pub fn dismiss(&self) {
+        self.holder.fetch_add(1, Relaxed);
+    }
+
     /// When the holder was appointed or last gave a sign of life.
     pub fn seen_at(&self) -> Option<Instant> {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner)

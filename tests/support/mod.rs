@@ -21,6 +21,7 @@ use captiond::config::{CameraConfig, Config, GATE, MqttConfig, Protocol};
 use captiond::daemon::{self, Eyes};
 use captiond::gate::GateConfig;
 use captiond::pipeline::Vision;
+use captiond::reload::{Load, ReloadRequest};
 use captiond::shutdown::Shutdown;
 use captiond::source::SourceConfig;
 use captiond::source::replay::{Photo, ReplayConfig};
@@ -209,6 +210,17 @@ impl RunningDaemon {
         let hold = Hold::default();
         let eyes = eyes(&hold, config.cameras.len());
         RunningDaemon::start_with(config, eyes, hold)
+    }
+
+    /// One whose configuration can change.
+    pub fn start_reloadable(config: Config, request: ReloadRequest, load: Load) -> RunningDaemon {
+        let hold = Hold::default();
+        let eyes = eyes(&hold, config.cameras.len());
+        let shutdown = Shutdown::new();
+        let inner = shutdown.clone();
+        let options = daemon::Options { reload: Some((request, load)), ..daemon::Options::default() };
+        let thread = thread::spawn(move || daemon::run_with(&config, eyes, &inner, options));
+        RunningDaemon { shutdown, thread: Some(thread), hold }
     }
 
     /// With other eyes; `hold` is theirs.
