@@ -29,11 +29,14 @@ use crate::inbox::Inbox;
 use crate::mailbox::Mailbox;
 use crate::message::{Publication, Watch};
 use crate::mqtt;
+use crate::mqtt::News;
 use crate::mqtt::payload::Producer;
 use crate::pipeline::{Pipeline, Vision};
+use crate::pressure::{Paths, Pressure};
 use crate::reload::{Load, PLACES_MAX, Places, ReloadRequest, Reloader, watch_of};
 use crate::shutdown::Shutdown;
 use crate::source::Capturer;
+use crate::status;
 
 /// Results that may wait for the publisher. Full: the newest is dropped and counted.
 const PUBLICATIONS_MAX: usize = 64;
@@ -69,11 +72,13 @@ pub struct Options {
     pub hang: Duration,
     /// None where the configuration is not read again.
     pub reload: Option<(ReloadRequest, Load)>,
+    /// Where heat and short memory are seen.
+    pub pressure: Paths,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { hang: HANG, reload: None }
+        Options { hang: HANG, reload: None, pressure: Paths::of_system() }
     }
 }
 
@@ -95,6 +100,8 @@ pub fn run_with(config: &Config, eyes: Eyes, shutdown: &Shutdown, options: Optio
     for (camera, CameraConfig { name, .. }) in config.cameras.iter().enumerate() {
         health.name_camera(camera, Some(name));
     }
+    let mut tasks = JoinSet::new();
+    serve_status(config, &mut tasks, &runtime, &health, shutdown)?;
     let inbox = Arc::new(Inbox::new(PLACES_MAX));
     let (publications_tx, publications) = mpsc::channel(PUBLICATIONS_MAX);
     let producers: Vec<Producer> = eyes.visions.iter().map(|(_, bundle)| producer(config, bundle)).collect();
@@ -115,12 +122,13 @@ pub fn run_with(config: &Config, eyes: Eyes, shutdown: &Shutdown, options: Optio
     let mailboxes: Vec<Arc<Mailbox>> = (0..PLACES_MAX).map(|_| Arc::default()).collect();
     let captures = start_captures(config, &inbox, &mailboxes, &health, shutdown, options.hang)?;
     let (news_tx, news) = mpsc::channel(NEWS_MAX);
+    let news_tx = (!config.cameras.is_empty()).then_some(news_tx);
     let reloader = options.reload.map(|(request, load)| {
-        let news = (!config.cameras.is_empty()).then_some(news_tx);
-        Reloader { request, load, places, inbox: Arc::clone(&inbox), health: Arc::clone(&health), news }
+        let (inbox, health, news) = (Arc::clone(&inbox), Arc::clone(&health), news_tx.clone());
+        Reloader { request, load, places, inbox, health, news }
     });
-    let captures = watch_captures(captures, reloader, Arc::clone(&health), shutdown)?;
-    let mut tasks = JoinSet::new();
+    let pressure = Pressure::new(options.pressure);
+    let captures = watch(captures, reloader, pressure, news_tx, Arc::clone(&health), shutdown)?;
     // What a daemon says of itself and its cameras would be said of every worker at once.
     if !config.cameras.is_empty() {
         let (listener, publisher, homie) =
@@ -200,6 +208,26 @@ async fn publish(
     Ok(())
 }
 
+/// Tells metrics and health over HTTP, where that is configured.
+fn serve_status(
+    config: &Config,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+    runtime: &Runtime,
+    health: &Arc<Health>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
+    let Some(address) = config.http else { return Ok(()) };
+    let listener = runtime.block_on(status::bind(address));
+    let listener = listener.with_context(|| format!("listen on {address} for metrics"))?;
+    let (health, shutdown) = (Arc::clone(health), shutdown.clone());
+    let run = async move {
+        status::serve(listener, &health, &shutdown).await;
+        Ok(())
+    };
+    tasks.spawn_on(run, runtime.handle());
+    Ok(())
+}
+
 /// What runs a camera's results, as payloads name it.
 fn producer(config: &Config, bundle: &str) -> Producer {
     Producer { bundle: bundle.to_owned(), engine: config.engine.clone(), device: config.device.to_string() }
@@ -276,10 +304,12 @@ fn start_captures(
 }
 
 /// Looks after the captures until shutdown is requested, and gives them back to be joined. Reloads are heeded here,
-/// since cameras come and go by them.
-fn watch_captures(
+/// since cameras come and go by them, and so are heat and short memory.
+fn watch(
     mut captures: Captures,
     mut reloader: Option<Reloader>,
+    mut pressure: Pressure,
+    news: Option<mpsc::Sender<News>>,
     health: Arc<Health>,
     shutdown: &Shutdown,
 ) -> anyhow::Result<JoinHandle<Captures>> {
@@ -289,6 +319,13 @@ fn watch_captures(
             captures.look_after(Instant::now(), &health);
             if let Some(reloader) = &mut reloader {
                 reloader.heed(&mut captures);
+            }
+            let happening = pressure.look(Instant::now());
+            health.set_slow_interval(pressure.interval());
+            if let (Some(happening), Some(news)) = (happening, &news)
+                && news.try_send(News::Happening(happening)).is_err()
+            {
+                tracing::debug!("the publisher is busy: nobody hears of the pressure but by the statistics");
             }
         }
         captures

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 
+use crate::metrics::Stages;
+
 /// The ways in which a frame or a publication does not come out, and those that do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -47,6 +49,13 @@ pub struct Health {
     online: watch::Sender<Vec<bool>>,
     faults: Mutex<Vec<Option<String>>>,
     broker: AtomicBool,
+    queued: AtomicU64,
+    /// Milliseconds between two frames that are looked at, under pressure.
+    slow_interval_ms: AtomicU64,
+    stages: Stages,
+    started: Instant,
+    /// Of the inference thread, in milliseconds since the start.
+    beat_ms: AtomicU64,
     watchdog: Mutex<Watchdog>,
 }
 
@@ -65,6 +74,11 @@ impl Health {
             online: watch::Sender::new(vec![false; n_cameras]),
             faults: Mutex::new(vec![None; n_cameras]),
             broker: AtomicBool::new(false),
+            queued: AtomicU64::new(0),
+            slow_interval_ms: AtomicU64::new(0),
+            stages: Stages::default(),
+            started: Instant::now(),
+            beat_ms: AtomicU64::new(0),
             watchdog: Mutex::new(Watchdog { period: watchdog, last: None }),
         }
     }
@@ -125,9 +139,45 @@ impl Health {
         self.broker.store(online, Relaxed);
     }
 
+    pub fn is_broker_online(&self) -> bool {
+        self.broker.load(Relaxed)
+    }
+
+    /// How many messages wait on disk.
+    pub fn set_queued(&self, n: u64) {
+        self.queued.store(n, Relaxed);
+    }
+
+    pub fn queued(&self) -> u64 {
+        self.queued.load(Relaxed)
+    }
+
+    /// Frames of one camera are to be looked at no more often than this; zero for as often as they come.
+    pub fn set_slow_interval(&self, interval: Duration) {
+        self.slow_interval_ms.store(u64::try_from(interval.as_millis()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    pub fn slow_interval(&self) -> Duration {
+        Duration::from_millis(self.slow_interval_ms.load(Relaxed))
+    }
+
+    pub fn stages(&self) -> &Stages {
+        &self.stages
+    }
+
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Since the last sign of life of the inference thread.
+    pub fn inference_age(&self) -> Duration {
+        self.started.elapsed().saturating_sub(Duration::from_millis(self.beat_ms.load(Relaxed)))
+    }
+
     /// The inference thread lives. Called between pieces of work, and by nothing else, so that a
     /// hung graph is restarted by systemd.
     pub fn beat(&self) {
+        self.beat_ms.store(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX), Relaxed);
         let mut watchdog = self.watchdog.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(period) = watchdog.period else { return };
         if watchdog.last.is_none_or(|last| last.elapsed() >= period / 4) {
@@ -142,12 +192,13 @@ impl Health {
         let online = self.online.borrow();
         let up = names.iter().filter(|(camera, _)| online[*camera]).count();
         let captions: u64 = names.iter().map(|(camera, _)| self.counters(*camera).captioned).sum();
-        let broker = if self.broker.load(Relaxed) { "up" } else { "down" };
+        let broker = if self.is_broker_online() { "up" } else { "down" };
+        let slowed = if self.slow_interval().is_zero() { "" } else { ", slowed" };
         let fault = names
             .iter()
             .find_map(|(camera, name)| Some(format!("; {name}: {}", self.camera_fault(*camera)?)));
         format!(
-            "{up}/{} cameras, {captions} captions, broker {broker}{}",
+            "{up}/{} cameras, {captions} captions, broker {broker}{slowed}{}",
             names.len(),
             fault.unwrap_or_default()
         )

@@ -19,6 +19,7 @@ use crate::inbox::{Inbox, Work};
 use crate::message::{
     Answered, Ask, AskError, Captioned, Changes, Latency, Publication, Reading, Settings, Watch,
 };
+use crate::metrics::Stage;
 use crate::photo;
 use crate::standing::Standing;
 
@@ -88,6 +89,8 @@ struct Camera {
     label_rows: Option<Vec<Vec<Vec<f32>>>>,
     /// The last frame that was looked at.
     last: Option<FrameId>,
+    /// When that was; a frame that is passed over under pressure is none.
+    looked: Option<Instant>,
 }
 
 impl Camera {
@@ -102,6 +105,7 @@ impl Camera {
             image: watch.image,
             label_rows: None,
             last: None,
+            looked: None,
         }
     }
 }
@@ -205,6 +209,13 @@ impl<'a> Pipeline<'a> {
             self.health.count(camera, Count::Gated);
             return;
         }
+        let slow_interval = self.health.slow_interval();
+        let looked = &mut self.cameras[camera].looked;
+        if !wanted && looked.is_some_and(|at| frame.taken.saturating_duration_since(at) < slow_interval) {
+            self.health.count(camera, Count::Gated);
+            return;
+        }
+        *looked = Some(frame.taken);
         let gate = &mut self.cameras[camera].gate;
         if wanted {
             gate.want();
@@ -260,6 +271,7 @@ impl<'a> Pipeline<'a> {
                 text: started.elapsed(),
                 total: frame.taken.elapsed(),
             };
+            self.time(&latency);
             Outcome::Captioned(Box::new(Captioned {
                 frame: frame.id.clone(),
                 caption,
@@ -276,6 +288,16 @@ impl<'a> Pipeline<'a> {
         };
         self.cameras[frame.id.camera].seen = Some((frame.id.seq, seen.sight));
         Ok(outcome)
+    }
+
+    /// Counts what a caption took, but for what every encoded frame takes.
+    fn time(&self, latency: &Latency) {
+        let Latency { decode, wait, text, total, .. } = *latency;
+        for (stage, took) in
+            [(Stage::Decode, decode), (Stage::Wait, wait), (Stage::Caption, text), (Stage::Total, total)]
+        {
+            self.health.stages().record(stage, took);
+        }
     }
 
     /// Publishes the picture of a caption.
@@ -322,6 +344,7 @@ impl<'a> Pipeline<'a> {
             total: ask.asked_at.elapsed(),
         };
         self.cameras[ask.camera].seen = Some((frame.id.seq, seen.sight));
+        self.health.stages().record(Stage::Answer, latency.text);
         // One that comes too late may be acted upon as if it were of now.
         if is_late() {
             return Err(AskError::Late);
@@ -337,6 +360,8 @@ impl<'a> Pipeline<'a> {
         let started = Instant::now();
         let view = vision.encode(&pixels)?;
         let encode = started.elapsed();
+        self.health.stages().record(Stage::Preprocess, preprocess);
+        self.health.stages().record(Stage::Encode, encode);
         let sight = Sight { view, doubtful: vision.is_doubtful(&pixels) };
         Ok(Seen { sight, preprocess, encode })
     }

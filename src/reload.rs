@@ -199,6 +199,7 @@ fn fixed_changes(old: &Config, new: &Config) -> Vec<String> {
         ("engine", old.engine != new.engine),
         ("device", old.device != new.device),
         ("threads", old.threads != new.threads),
+        ("http", old.http != new.http),
         ("worker", old.worker != new.worker),
         ("mqtt.host", a.host != b.host),
         ("mqtt.port", a.port != b.port),

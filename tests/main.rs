@@ -22,6 +22,7 @@ mod rtsp;
 mod secrets;
 mod sources;
 mod standing;
+mod status;
 mod support;
 mod tidy;
 mod v4l2;

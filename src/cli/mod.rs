@@ -32,6 +32,9 @@ struct Args {
     /// What to log to stderr, such as `debug` or `captiond::mqtt=debug` [default: $CAPTIOND_LOG]
     #[arg(long, global = true, value_name = "FILTER")]
     log: Option<String>,
+    /// How to log: `text` or `json`, one object a line [default: $CAPTIOND_LOG_FORMAT, then text]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -202,7 +205,9 @@ pub fn main() -> ExitCode {
         Command::Run { .. } => LOG_FILTER,
         _ => "warn",
     };
-    if let Err(e) = logging::start(&config::log_filter(args.log, fallback)) {
+    let started = config::log_format(args.log_format)
+        .and_then(|format| logging::start(&config::log_filter(args.log, fallback), format));
+    if let Err(e) = started {
         output::complain(&e);
         return ExitCode::from(EXIT_USAGE);
     }

@@ -78,6 +78,7 @@ fn summary(config: &Config, configured: &Configured) -> String {
         ),
     ]);
     lines.extend(config.cameras.iter().map(camera_summary));
+    lines.extend(config.http.map(|address| format!("metrics and health on http://{address}")));
     lines.extend(config.worker.as_ref().map(worker_summary));
     lines.join("\n")
 }

@@ -20,6 +20,7 @@ mod standing;
 mod worker;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,7 +28,7 @@ use std::time::Duration;
 use engine::Device;
 
 pub use camera::{CameraConfig, FROZEN, NAME_MAX, PROMPT_CHARS_MAX, is_prompt};
-pub use environment::{bundle_dir, log_filter};
+pub use environment::{bundle_dir, log_filter, log_format};
 pub use layers::FRAGMENTS;
 use layers::Layers;
 pub use problem::{Place, Problem, Problems};
@@ -53,6 +54,8 @@ pub const DISCOVERY_PREFIX: &str = "homeassistant";
 pub const SESSION_EXPIRY: Duration = Duration::from_secs(300);
 pub const QUEUE: Limits = Limits { bytes_max: 16 << 20, age_max: Duration::from_secs(7 * 86_400) };
 pub const HOMIE_DOMAIN: &str = "homie";
+/// An example: nothing is listened on unless it is asked for.
+pub const HTTP_LISTEN: &str = "127.0.0.1:9464";
 pub const KEEP_ALIVE: Duration = Duration::from_secs(30);
 pub const REPLAY_INTERVAL: Duration = Duration::from_secs(2);
 pub const FOLDER_INTERVAL: Duration = Duration::from_secs(1);
@@ -98,6 +101,8 @@ pub struct Config {
     pub mqtt: MqttConfig,
     /// With distinct names; at least one where there is no worker.
     pub cameras: Vec<CameraConfig>,
+    /// Where metrics and health are told over HTTP; none where they are not.
+    pub http: Option<SocketAddr>,
     /// None where no jobs are taken.
     pub worker: Option<WorkerConfig>,
 }
@@ -284,6 +289,7 @@ fn config(root: &mut Section<'_>, folder: &Path) -> Option<Config> {
     let mqtt = root.section("mqtt", |section| mqtt::mqtt(section, folder));
     let cameras = root.sections("camera", |section| camera::camera(section, folder));
     let worker = root.section("worker", worker::worker);
+    let http = root.section("http", http);
     if cameras.is_empty() && worker.is_none() {
         root.problem("camera", "at least one [[camera]] is needed, or a [worker]");
     }
@@ -312,8 +318,27 @@ fn config(root: &mut Section<'_>, folder: &Path) -> Option<Config> {
         threads: threads.unwrap_or_else(default_threads),
         mqtt,
         cameras: cameras_checked,
+        http,
         worker,
     })
+}
+
+/// Where to listen. Nothing is encrypted and nobody is asked who they are, so beyond this machine has to be asked for.
+fn http(section: &mut Section<'_>) -> Option<SocketAddr> {
+    let text = section.required_string("listen");
+    let is_remote = section.boolean("remote").unwrap_or(false);
+    let text = text?;
+    let Ok(address) = text.parse::<SocketAddr>() else {
+        section.problem(
+            "listen",
+            format!("must be an address and a port such as {HTTP_LISTEN:?} (got {text:?})"),
+        );
+        return None;
+    };
+    if !address.ip().is_loopback() && !is_remote {
+        section.problem("listen", format!("must be of this machine alone, or remote = true (got {text:?})"));
+    }
+    Some(address)
 }
 
 /// The text of a file that holds a secret alone.

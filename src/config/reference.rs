@@ -15,7 +15,7 @@ use crate::standing::STANDING_MAX;
 
 /// The reference file: it is a valid configuration as it stands, on every machine.
 pub fn text() -> String {
-    [engine(), mqtt(), cameras()].concat()
+    [engine(), mqtt(), http(), cameras()].concat()
 }
 
 /// The reference with every kind of source and the worker, which stand behind a `#` where this build has them not or
@@ -116,6 +116,20 @@ homie_domain = "{HOMIE_DOMAIN}"
         session_expiry = format_duration(SESSION_EXPIRY),
         queue_bytes_max = QUEUE.bytes_max,
         queue_age_max = format_duration(QUEUE.age_max),
+    )
+}
+
+fn http() -> String {
+    format!(
+        r#"# Metrics for Prometheus (/metrics) and health (/healthz, /readyz) over HTTP. Off without this table: daemons on one
+# machine would want the same port.
+#[http]
+# An address and a port.
+#listen = "{HTTP_LISTEN}"
+# Whether others than this machine may ask: nothing is encrypted, and nobody has to say who they are.
+#remote = false
+
+"#
     )
 }
 

@@ -83,6 +83,7 @@ impl Publisher {
                 },
                 _ = stats.tick() => self.publish_stats().await,
                 _ = status.tick() => {
+                    self.shared.health.set_queued(self.outbox.n_waiting());
                     health::notify(&[NotifyState::Status(&self.shared.health.status_line())]);
                     tokio::task::block_in_place(|| self.outbox.sync());
                     self.end_sweep().await

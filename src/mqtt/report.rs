@@ -31,6 +31,7 @@ impl Shared {
             ts: payload::timestamp(SystemTime::now()),
             uptime_s: uptime.as_secs(),
             queued,
+            slow_interval_s: Some(self.health.slow_interval().as_secs_f64()).filter(|s| *s > 0.0),
             cameras: self
                 .cameras
                 .present()

@@ -20,6 +20,7 @@ use caption::{Answer, Caption, CaptionError, ImageView, Question, Verdict};
 use captiond::config::{CameraConfig, Config, GATE, MqttConfig, Protocol};
 use captiond::daemon::{self, Eyes};
 use captiond::gate::GateConfig;
+use captiond::logging::LogFormat;
 use captiond::pipeline::Vision;
 use captiond::reload::{Load, ReloadRequest};
 use captiond::shutdown::Shutdown;
@@ -27,6 +28,9 @@ use captiond::source::SourceConfig;
 use captiond::source::replay::{Photo, ReplayConfig};
 use engine::{Device, Tensor};
 use image::RgbImage;
+
+/// How a process of a test logs.
+pub const TEXT: LogFormat = LogFormat::Text { to_journal: false };
 
 /// How long a test waits for what must come.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -194,6 +198,7 @@ pub fn config(port: u16, protocol: Protocol, photos: &Path) -> Config {
         threads: std::num::NonZeroUsize::MIN,
         mqtt: MqttConfig { host: "127.0.0.1".to_owned(), port, protocol, ..MqttConfig::default() },
         cameras: vec![camera],
+        http: None,
         worker: None,
     }
 }
