@@ -273,6 +273,21 @@ pub fn heed_signals(shutdown: &Shutdown, reload: Option<&ReloadRequest>) -> anyh
     Ok(())
 }
 
+/// Does `work` on a thread of its own, and leaves it behind when it takes longer than `limit`: none then.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub fn bounded<T: Send + 'static>(
+    name: &str,
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<Option<T>> {
+    let (done_tx, done) = std::sync::mpsc::sync_channel(1);
+    // Whoever waited may have gone.
+    spawn(name, move || drop(done_tx.send(work())))?;
+    Ok(done.recv_timeout(limit).ok())
+}
+
 /// For input and output alone: inference never runs here.
 fn runtime() -> anyhow::Result<Runtime> {
     Builder::new_multi_thread()

@@ -7,6 +7,7 @@ mod broker;
 mod commands;
 mod delivery;
 mod demo;
+mod doctor;
 mod fleet;
 mod homie;
 mod hostile;

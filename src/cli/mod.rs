@@ -5,6 +5,7 @@
 mod bench;
 mod bundle;
 mod cameras;
+mod doctor;
 mod look;
 mod models;
 pub mod output;
@@ -84,6 +85,14 @@ enum Command {
     Check {
         #[command(flatten)]
         config: ConfigArgs,
+    },
+    /// Try everything that the daemon needs, and say what is wrong and what to do about it
+    Doctor {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Print one JSON object a line instead of text
+        #[arg(long)]
+        json: bool,
     },
     /// Tell what a configuration may hold
     Config {
@@ -234,6 +243,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Label { image, labels, bundle, json } => look::label(&image, &labels, &bundle, json),
         Command::Run { config } => serve::run(&config.file),
         Command::Check { config } => serve::check(&config.file),
+        Command::Doctor { config, json } => doctor::doctor(&config.file, json),
         Command::Config { command: ConfigCommand::Reference } => {
             Ok(output::text(&config::reference::everything())?)
         }

@@ -15,6 +15,7 @@ mod listener;
 mod outbox;
 mod outputs;
 pub mod payload;
+pub mod probe;
 mod publisher;
 pub mod purge;
 mod report;
@@ -86,7 +87,7 @@ const DELIVERIES_MAX: usize = 4096;
 /// Prepares the tasks; nothing is connected until they run.
 ///
 /// # Errors
-/// When the queue on disk cannot be used.
+/// When another daemon uses the queue on disk.
 pub fn tasks(
     config: &MqttConfig,
     cameras: &[CameraConfig],
@@ -95,7 +96,15 @@ pub fn tasks(
     news: mpsc::Receiver<News>,
 ) -> Result<(Listener, Publisher, Option<Homie>), SpoolError> {
     let spool = match &config.queue {
-        Some(queue) => Some(Spool::open(&queue.dir, queue.limits, SystemTime::now())?),
+        Some(queue) => match Spool::open(&queue.dir, queue.limits, SystemTime::now()) {
+            Ok(spool) => Some(spool),
+            Err(e @ SpoolError::InUse(_)) => return Err(e),
+            // A disk that cannot be written, as a worn SD card, is no reason to stop looking.
+            Err(e) => {
+                tracing::error!(error = %e, "no queue: captions are dropped while the broker is away");
+                None
+            }
+        },
         None => None,
     };
     let topics = Topics::new(&config.base_topic);
