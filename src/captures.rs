@@ -27,6 +27,8 @@ pub struct Captures {
     leaving: Vec<(String, JoinHandle<()>)>,
     start: Start,
     hang: Duration,
+    /// When the threads were last looked after.
+    looked: Instant,
 }
 
 struct Post {
@@ -42,7 +44,8 @@ impl Captures {
     /// # Errors
     /// When a thread cannot be started.
     pub fn start(cameras: &[CameraConfig], hang: Duration, start: Start) -> anyhow::Result<Captures> {
-        let mut captures = Captures { posts: BTreeMap::new(), leaving: Vec::new(), start, hang };
+        let mut captures =
+            Captures { posts: BTreeMap::new(), leaving: Vec::new(), start, hang, looked: Instant::now() };
         for (camera, config) in cameras.iter().enumerate() {
             captures.put(camera, config)?;
         }
@@ -72,8 +75,15 @@ impl Captures {
         }
     }
 
-    /// Looks after every thread; to be called about once a second.
+    /// Looks after every thread; to be called about once a second. Where that was not done for long, the process was
+    /// stopped (SIGSTOP, a debugger, a machine without time for it): no thread could have given a sign of life.
     pub fn look_after(&mut self, now: Instant, health: &Health) {
+        let former = std::mem::replace(&mut self.looked, now);
+        if now.saturating_duration_since(former) >= self.hang / 3 {
+            tracing::warn!("the process stood still: every camera begins its time anew");
+            self.posts.values().for_each(|post| post.tenure.forgive(now));
+            return;
+        }
         for (camera, post) in &mut self.posts {
             post.hanging.retain(|thread| !thread.is_finished());
             let silent =
@@ -160,9 +170,15 @@ mod tests {
         let mut now = Instant::now();
         captures.look_after(now, &health);
         assert_eq!(n_started.load(Relaxed), 1);
+        // In steps as short as they are while the process runs.
+        fn watch_for(captures: &mut Captures, now: &mut Instant, health: &Health) {
+            for _ in 0..30 {
+                *now += HANG / 30;
+                captures.look_after(*now, health);
+            }
+        }
         for round in 1..=HANGING_MAX + 3 {
-            now += HANG;
-            captures.look_after(now, &health);
+            watch_for(&mut captures, &mut now, &health);
             assert_eq!(n_started.load(Relaxed), 1 + round.min(HANGING_MAX));
         }
         assert_eq!(*health.cameras_online().borrow(), [false]);
@@ -172,8 +188,24 @@ mod tests {
         while !captures.posts[&0].hanging[0].is_finished() {
             std::thread::yield_now();
         }
-        captures.look_after(now + HANG, &health);
+        watch_for(&mut captures, &mut now, &health);
         assert_eq!(n_started.load(Relaxed), 2 + HANGING_MAX);
+        drop(keys);
+        captures.join(Instant::now() + HANG).unwrap();
+    }
+
+    #[test]
+    fn nobody_hangs_after_the_process_stood_still() {
+        let n_started = Arc::default();
+        let (mut captures, keys) = hanging(&n_started);
+        let (health, start) = (Health::new(1, None), Instant::now());
+        health.set_camera_online(0, true);
+        captures.look_after(start, &health);
+        for second in 0..20 {
+            captures.look_after(start + 10 * HANG + Duration::from_secs(second), &health);
+        }
+        assert_eq!((n_started.load(Relaxed), health.camera_fault(0)), (1, None));
+        assert_eq!(*health.cameras_online().borrow(), [true]);
         drop(keys);
         captures.join(Instant::now() + HANG).unwrap();
     }

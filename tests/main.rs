@@ -8,6 +8,7 @@ mod commands;
 mod delivery;
 mod demo;
 mod doctor;
+mod faults;
 mod fleet;
 mod homie;
 mod hostile;
