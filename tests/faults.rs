@@ -18,7 +18,9 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, pr
 
 use crate::support::client::Client;
 use crate::support::server::{self, free_port};
-use crate::support::{ColorVision, Hold, TEXT, color_photos, find, shipped_bundle, skipped, wait_until};
+use crate::support::{
+    ColorVision, Hold, TEXT, calm, color_photos, find, shipped_bundle, skipped, wait_until,
+};
 
 const CONFIG_VARIABLE: &str = "CAPTIOND_TEST_FAULTS";
 
@@ -62,7 +64,7 @@ fn child_daemon() {
     daemon::heed_signals(&shutdown, None).unwrap();
     let vision = Fragile(ColorVision { hold: Hold::default() });
     let eyes = Eyes::shared(Box::new(vision), "color@00000000".to_owned(), config.cameras.len());
-    daemon::run(&config, eyes, &shutdown).unwrap();
+    daemon::run_with(&config, eyes, &shutdown, calm()).unwrap();
 }
 
 /// A daemon in a process of its own, its log in a file.

@@ -338,7 +338,7 @@ loop = true
 pub fn rtsp() -> String {
     format!(
         r#"[[camera]]
-name = "gate"
+name = "street"
 
 [camera.source]
 # A network camera: H.264 or Motion JPEG.
@@ -346,7 +346,7 @@ type = "rtsp"
 url = "rtsp://192.168.1.20:554/stream1"
 #username = "viewer"
 # A file that holds the password alone. A username and a password inside the url work as well.
-#password_file = "/run/credentials/captiond.service/gate-password"
+#password_file = "/run/credentials/captiond.service/street-password"
 # How the video comes: "tcp" or "udp".
 transport = "tcp"
 # From one frame that is looked at to the next. Where it is no shorter than the distance of the

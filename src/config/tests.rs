@@ -245,6 +245,15 @@ fn the_reference_holds_every_default_and_parses_with_every_key() {
     assert!(!found.contains("unknown key"), "{found}");
 }
 
+#[test]
+fn the_whole_reference_is_valid_as_it_stands_and_knows_every_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config::parse(&reference::everything(), dir.path()).unwrap();
+    assert!(config.cameras.len() >= 6 && config.worker.is_none() && config.http.is_none());
+    let found = Config::parse(&uncommented(&reference::everything()), dir.path()).unwrap_err().to_string();
+    assert!(!found.contains("unknown key"), "{found}");
+}
+
 /// The text with the keys that stand behind a bare `#`.
 fn uncommented(text: &str) -> String {
     let bare = |line: &str| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).map(str::to_owned);

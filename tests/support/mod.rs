@@ -22,6 +22,7 @@ use captiond::daemon::{self, Eyes};
 use captiond::gate::GateConfig;
 use captiond::logging::LogFormat;
 use captiond::pipeline::Vision;
+use captiond::pressure::Paths;
 use captiond::reload::{Load, ReloadRequest};
 use captiond::shutdown::Shutdown;
 use captiond::source::SourceConfig;
@@ -203,6 +204,13 @@ pub fn config(port: u16, protocol: Protocol, photos: &Path) -> Config {
     }
 }
 
+/// On a machine that is neither hot nor short of memory, whatever else runs on it.
+pub fn calm() -> daemon::Options {
+    let nowhere = PathBuf::from("/nonexistent");
+    let pressure = Paths { thermal: nowhere.clone(), cgroup: None, memory_pressure: nowhere };
+    daemon::Options { pressure, ..daemon::Options::default() }
+}
+
 /// A daemon on a thread of this process.
 pub struct RunningDaemon {
     shutdown: Shutdown,
@@ -223,7 +231,7 @@ impl RunningDaemon {
         let eyes = eyes(&hold, config.cameras.len());
         let shutdown = Shutdown::new();
         let inner = shutdown.clone();
-        let options = daemon::Options { reload: Some((request, load)), ..daemon::Options::default() };
+        let options = daemon::Options { reload: Some((request, load)), ..calm() };
         let thread = thread::spawn(move || daemon::run_with(&config, eyes, &inner, options));
         RunningDaemon { shutdown, thread: Some(thread), hold }
     }
@@ -232,7 +240,7 @@ impl RunningDaemon {
     pub fn start_with(config: Config, eyes: Eyes, hold: Hold) -> RunningDaemon {
         let shutdown = Shutdown::new();
         let inner = shutdown.clone();
-        let thread = thread::spawn(move || daemon::run(&config, eyes, &inner));
+        let thread = thread::spawn(move || daemon::run_with(&config, eyes, &inner, calm()));
         RunningDaemon { shutdown, thread: Some(thread), hold }
     }
 
