@@ -3,10 +3,12 @@
 //! No thread can be ended from outside, and a driver may keep one for ever. So its office is given to a new thread,
 //! its camera is said to be offline, and at shutdown it is left behind. How many are left behind is bounded.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::config::CameraConfig;
 use crate::health::Health;
 use crate::source::{NEXT_MAX, Office, Tenure};
 
@@ -15,18 +17,22 @@ pub const HANG: Duration = Duration::from_secs(3 * NEXT_MAX.as_secs());
 /// Threads of one camera that may hang at a time; after that it is not tried again before one comes back.
 pub const HANGING_MAX: usize = 3;
 
-/// How a thread of a camera is started: its place in the configuration, and its office.
-pub type Start = Box<dyn FnMut(usize, Office) -> anyhow::Result<JoinHandle<()>> + Send>;
+/// How a thread of a camera is started: its place, its configuration, and its office.
+pub type Start = Box<dyn FnMut(usize, &CameraConfig, Office) -> anyhow::Result<JoinHandle<()>> + Send>;
 
 /// The capture threads of every camera.
 pub struct Captures {
-    posts: Vec<Post>,
+    posts: BTreeMap<usize, Post>,
+    /// Threads of cameras that were taken away.
+    leaving: Vec<(String, JoinHandle<()>)>,
     start: Start,
     hang: Duration,
+    /// When the threads were last looked after.
+    looked: Instant,
 }
 
 struct Post {
-    name: String,
+    config: CameraConfig,
     tenure: Arc<Tenure>,
     thread: JoinHandle<()>,
     hanging: Vec<JoinHandle<()>>,
@@ -37,36 +43,66 @@ impl Captures {
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn start(names: Vec<String>, hang: Duration, mut start: Start) -> anyhow::Result<Captures> {
-        let mut posts = Vec::with_capacity(names.len());
-        for (camera, name) in names.into_iter().enumerate() {
-            let tenure = Arc::<Tenure>::default();
-            let thread = start(camera, tenure.appoint(Instant::now()))?;
-            posts.push(Post { name, tenure, thread, hanging: Vec::new() });
+    pub fn start(cameras: &[CameraConfig], hang: Duration, start: Start) -> anyhow::Result<Captures> {
+        let mut captures =
+            Captures { posts: BTreeMap::new(), leaving: Vec::new(), start, hang, looked: Instant::now() };
+        for (camera, config) in cameras.iter().enumerate() {
+            captures.put(camera, config)?;
         }
-        Ok(Captures { posts, start, hang })
+        Ok(captures)
     }
 
-    /// Looks after every thread; to be called about once a second.
+    /// Starts the thread of a camera; one that this place had before ends as soon as it comes back from its driver.
+    ///
+    /// # Errors
+    /// When the thread cannot be started; the place is empty then.
+    pub fn put(&mut self, camera: usize, config: &CameraConfig) -> anyhow::Result<()> {
+        self.remove(camera);
+        let tenure = Arc::<Tenure>::default();
+        let thread = (self.start)(camera, config, tenure.appoint(Instant::now()))?;
+        self.posts.insert(camera, Post { config: config.clone(), tenure, thread, hanging: Vec::new() });
+        Ok(())
+    }
+
+    /// Lets the thread of a camera end as soon as it comes back from its driver.
+    pub fn remove(&mut self, camera: usize) {
+        self.leaving.retain(|(_, thread)| !thread.is_finished());
+        if let Some(post) = self.posts.remove(&camera) {
+            post.tenure.dismiss();
+            let name = post.config.name;
+            self.leaving
+                .extend(post.hanging.into_iter().chain([post.thread]).map(|thread| (name.clone(), thread)));
+        }
+    }
+
+    /// Looks after every thread; to be called about once a second. Where that was not done for long, the process was
+    /// stopped (SIGSTOP, a debugger, a machine without time for it): no thread could have given a sign of life.
     pub fn look_after(&mut self, now: Instant, health: &Health) {
-        for (camera, post) in self.posts.iter_mut().enumerate() {
+        let former = std::mem::replace(&mut self.looked, now);
+        if now.saturating_duration_since(former) >= self.hang / 3 {
+            tracing::warn!("the process stood still: every camera begins its time anew");
+            self.posts.values().for_each(|post| post.tenure.forgive(now));
+            return;
+        }
+        for (camera, post) in &mut self.posts {
             post.hanging.retain(|thread| !thread.is_finished());
             let silent =
                 post.tenure.seen_at().is_some_and(|at| now.saturating_duration_since(at) >= self.hang);
             if !silent || post.thread.is_finished() {
                 continue;
             }
-            if health.set_camera_online(camera, false) {
-                tracing::info!(camera = post.name, "camera down");
+            let name = &post.config.name;
+            if health.set_camera_online(*camera, false) {
+                tracing::info!(camera = name, "camera down");
             }
-            health.set_camera_fault(camera, Some("it hangs in its driver".to_owned()));
+            health.set_camera_fault(*camera, Some("it hangs in its driver".to_owned()));
             if post.hanging.len() >= HANGING_MAX {
                 continue;
             }
-            tracing::error!(camera = post.name, "camera hangs in its driver: another thread takes over");
-            match (self.start)(camera, post.tenure.appoint(now)) {
+            tracing::error!(camera = name, "camera hangs in its driver: another thread takes over");
+            match (self.start)(*camera, &post.config, post.tenure.appoint(now)) {
                 Ok(thread) => post.hanging.push(std::mem::replace(&mut post.thread, thread)),
-                Err(e) => tracing::error!(camera = post.name, error = %e, "no thread takes over"),
+                Err(e) => tracing::error!(camera = name, error = %e, "no thread takes over"),
             }
         }
     }
@@ -76,16 +112,18 @@ impl Captures {
     /// # Errors
     /// When one has panicked.
     pub fn join(self, deadline: Instant) -> anyhow::Result<()> {
-        for post in self.posts {
-            for thread in post.hanging.into_iter().chain([post.thread]) {
-                while !thread.is_finished() && Instant::now() < deadline {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                if !thread.is_finished() {
-                    tracing::warn!(camera = post.name, "camera hangs in its driver and is left behind");
-                } else if thread.join().is_err() {
-                    return Err(anyhow::anyhow!("the capture thread of camera {} panicked", post.name));
-                }
+        let of_post = |post: Post| {
+            let name = post.config.name;
+            post.hanging.into_iter().chain([post.thread]).map(move |thread| (name.clone(), thread))
+        };
+        for (name, thread) in self.posts.into_values().flat_map(of_post).chain(self.leaving) {
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if !thread.is_finished() {
+                tracing::warn!(camera = name, "camera hangs in its driver and is left behind");
+            } else if thread.join().is_err() {
+                return Err(anyhow::anyhow!("the capture thread of camera {name} panicked"));
             }
         }
         Ok(())
@@ -99,6 +137,11 @@ mod tests {
 
     use super::*;
 
+    fn yard() -> CameraConfig {
+        let pictures = crate::source::mqtt_image::MqttImageConfig { topic: "yard".to_owned(), bytes_max: 1 };
+        CameraConfig::new("yard", crate::source::SourceConfig::Mqtt(pictures))
+    }
+
     /// Threads that hang until their sender is dropped.
     fn hanging(n_started: &Arc<AtomicUsize>) -> (Captures, Vec<mpsc::SyncSender<()>>) {
         let (mut keys, mut doors) = (Vec::new(), Vec::new());
@@ -109,13 +152,13 @@ mod tests {
         }
         doors.reverse();
         let n_started = Arc::clone(n_started);
-        let start = move |_, office: Office| {
+        let start = move |_, _: &CameraConfig, office: Office| {
             n_started.fetch_add(1, Relaxed);
             let door = doors.pop().unwrap();
             let body = move || drop((door.recv(), office));
             Ok(std::thread::Builder::new().spawn(body)?)
         };
-        (Captures::start(vec!["yard".to_owned()], HANG, Box::new(start)).unwrap(), keys)
+        (Captures::start(&[yard()], HANG, Box::new(start)).unwrap(), keys)
     }
 
     #[test]
@@ -127,20 +170,42 @@ mod tests {
         let mut now = Instant::now();
         captures.look_after(now, &health);
         assert_eq!(n_started.load(Relaxed), 1);
+        // In steps as short as they are while the process runs.
+        fn watch_for(captures: &mut Captures, now: &mut Instant, health: &Health) {
+            for _ in 0..30 {
+                *now += HANG / 30;
+                captures.look_after(*now, health);
+            }
+        }
         for round in 1..=HANGING_MAX + 3 {
-            now += HANG;
-            captures.look_after(now, &health);
+            watch_for(&mut captures, &mut now, &health);
             assert_eq!(n_started.load(Relaxed), 1 + round.min(HANGING_MAX));
         }
         assert_eq!(*health.cameras_online().borrow(), [false]);
         assert_eq!(health.camera_fault(0).unwrap(), "it hangs in its driver");
         // The first one comes back, so there is room for another.
         drop(keys.remove(0));
-        while !captures.posts[0].hanging[0].is_finished() {
+        while !captures.posts[&0].hanging[0].is_finished() {
             std::thread::yield_now();
         }
-        captures.look_after(now + HANG, &health);
+        watch_for(&mut captures, &mut now, &health);
         assert_eq!(n_started.load(Relaxed), 2 + HANGING_MAX);
+        drop(keys);
+        captures.join(Instant::now() + HANG).unwrap();
+    }
+
+    #[test]
+    fn nobody_hangs_after_the_process_stood_still() {
+        let n_started = Arc::default();
+        let (mut captures, keys) = hanging(&n_started);
+        let (health, start) = (Health::new(1, None), Instant::now());
+        health.set_camera_online(0, true);
+        captures.look_after(start, &health);
+        for second in 0..20 {
+            captures.look_after(start + 10 * HANG + Duration::from_secs(second), &health);
+        }
+        assert_eq!((n_started.load(Relaxed), health.camera_fault(0)), (1, None));
+        assert_eq!(*health.cameras_online().borrow(), [true]);
         drop(keys);
         captures.join(Instant::now() + HANG).unwrap();
     }
@@ -152,5 +217,24 @@ mod tests {
         captures.join(started + Duration::from_millis(20)).unwrap();
         assert!(started.elapsed() < Duration::from_secs(5));
         drop(keys);
+    }
+
+    #[test]
+    fn a_camera_that_is_taken_away_lets_its_thread_go_and_another_may_have_its_place() {
+        let n_started = Arc::default();
+        let (mut captures, mut keys) = hanging(&n_started);
+        captures.remove(0);
+        captures.look_after(Instant::now() + HANG, &Health::new(1, None));
+        assert_eq!((n_started.load(Relaxed), captures.posts.len(), captures.leaving.len()), (1, 0, 1));
+        captures.put(0, &yard()).unwrap();
+        assert_eq!((n_started.load(Relaxed), captures.posts.len(), captures.leaving.len()), (2, 1, 1));
+        drop(keys.remove(0));
+        while !captures.leaving[0].1.is_finished() {
+            std::thread::yield_now();
+        }
+        captures.put(0, &yard()).unwrap();
+        assert_eq!((captures.posts.len(), captures.leaving.len()), (1, 1), "only the second still leaves");
+        drop(keys);
+        captures.join(Instant::now() + HANG).unwrap();
     }
 }

@@ -27,15 +27,21 @@ use crate::config::{CameraConfig, Config};
 use crate::health::{Health, notify};
 use crate::inbox::Inbox;
 use crate::mailbox::Mailbox;
-use crate::message::Publication;
+use crate::message::{Publication, Watch};
 use crate::mqtt;
+use crate::mqtt::News;
 use crate::mqtt::payload::Producer;
-use crate::pipeline::{Pipeline, Vision, Watch};
+use crate::pipeline::{Pipeline, Vision};
+use crate::pressure::{Paths, Pressure};
+use crate::reload::{Load, PLACES_MAX, Places, ReloadRequest, Reloader, watch_of};
 use crate::shutdown::Shutdown;
 use crate::source::Capturer;
+use crate::status;
 
 /// Results that may wait for the publisher. Full: the newest is dropped and counted.
 const PUBLICATIONS_MAX: usize = 64;
+/// News of a reload that may wait for the publisher. Full: the thread that reloads waits.
+const NEWS_MAX: usize = 8;
 /// From the request to shut down until what is still running is named and left.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// Of that, what the captures get: one that hangs in its driver may not keep the goodbye from the broker.
@@ -60,55 +66,73 @@ impl Eyes {
     }
 }
 
+/// What a test may want otherwise, and who may ask for a reload.
+pub struct Options {
+    /// After so long without a sign of life a capture thread hangs.
+    pub hang: Duration,
+    /// None where the configuration is not read again.
+    pub reload: Option<(ReloadRequest, Load)>,
+    /// Where heat and short memory are seen.
+    pub pressure: Paths,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { hang: HANG, reload: None, pressure: Paths::of_system() }
+    }
+}
+
 /// Runs the daemon until shutdown is requested. Blocks. `eyes` is loaded and warmed up.
 ///
 /// # Errors
 /// When a thread cannot be started, dies, or does not end within [`SHUTDOWN_GRACE`].
 pub fn run(config: &Config, eyes: Eyes, shutdown: &Shutdown) -> anyhow::Result<()> {
-    run_with(config, eyes, shutdown, HANG)
+    run_with(config, eyes, shutdown, Options::default())
 }
 
-/// The same, with another time after which a capture thread counts as hanging.
+/// The same with other options.
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_with(config: &Config, eyes: Eyes, shutdown: &Shutdown, hang: Duration) -> anyhow::Result<()> {
+pub fn run_with(config: &Config, eyes: Eyes, shutdown: &Shutdown, options: Options) -> anyhow::Result<()> {
     let runtime = runtime()?;
-    let health = Arc::new(Health::new(config.cameras.len(), sd_notify::watchdog_enabled()));
-    let inbox = Arc::new(Inbox::new(config.cameras.len()));
+    let health = Arc::new(Health::new(PLACES_MAX, sd_notify::watchdog_enabled()));
+    for (camera, CameraConfig { name, .. }) in config.cameras.iter().enumerate() {
+        health.name_camera(camera, Some(name));
+    }
+    let mut tasks = JoinSet::new();
+    serve_status(config, &mut tasks, &runtime, &health, shutdown)?;
+    let inbox = Arc::new(Inbox::new(PLACES_MAX));
     let (publications_tx, publications) = mpsc::channel(PUBLICATIONS_MAX);
-    let producer = |bundle: &str| Producer {
-        bundle: bundle.to_owned(),
-        engine: config.engine.clone(),
-        device: config.device.to_string(),
-    };
-    let producers = eyes.of_camera.iter().map(|eye| producer(&eyes.visions[*eye].1)).collect();
+    let producers: Vec<Producer> = eyes.visions.iter().map(|(_, bundle)| producer(config, bundle)).collect();
     let worker = config.worker.as_ref().map(|worker| {
-        let producer = producer(&eyes.visions[eyes.of_worker].1);
+        let producer = producers[eyes.of_worker].clone();
         mqtt::Worker::new(&config.mqtt, worker, eyes.of_worker, producer, Arc::clone(&inbox))
     });
+    let producers_of = eyes.of_camera.iter().map(|eye| producers[*eye].clone()).collect();
+    let places = Places::new(config, &eyes.of_camera, producers);
 
     let inference = {
         let (health, inbox) = (Arc::clone(&health), Arc::clone(&inbox));
-        let watch = |(camera, vision): (&CameraConfig, &usize)| Watch {
-            gate: camera.gate,
-            vision: *vision,
-            prompt: camera.prompt.clone(),
-            standing: camera.standing.clone(),
-            image: camera.image,
-        };
-        let watches: Vec<Watch> = config.cameras.iter().zip(&eyes.of_camera).map(watch).collect();
+        let watches = config.cameras.iter().zip(&eyes.of_camera);
+        let watches: Vec<Watch> = watches.map(|(camera, vision)| watch_of(camera, *vision)).collect();
         let visions = eyes.visions.into_iter().map(|(vision, _)| vision).collect();
         spawn("infer", move || Pipeline::new(visions, watches, &health, publications_tx).run(&inbox))?
     };
-    let mailboxes: Vec<Arc<Mailbox>> = config.cameras.iter().map(|_| Arc::default()).collect();
-    let captures = start_captures(config, &inbox, &mailboxes, &health, shutdown, hang)?;
-    let captures = watch_captures(captures, Arc::clone(&health), shutdown)?;
-    let mut tasks = JoinSet::new();
+    let mailboxes: Vec<Arc<Mailbox>> = (0..PLACES_MAX).map(|_| Arc::default()).collect();
+    let captures = start_captures(config, &inbox, &mailboxes, &health, shutdown, options.hang)?;
+    let (news_tx, news) = mpsc::channel(NEWS_MAX);
+    let news_tx = (!config.cameras.is_empty()).then_some(news_tx);
+    let reloader = options.reload.map(|(request, load)| {
+        let (inbox, health, news) = (Arc::clone(&inbox), Arc::clone(&health), news_tx.clone());
+        Reloader { request, load, places, inbox, health, news }
+    });
+    let pressure = Pressure::new(options.pressure);
+    let captures = watch(captures, reloader, pressure, news_tx, Arc::clone(&health), shutdown)?;
     // What a daemon says of itself and its cameras would be said of every worker at once.
     if !config.cameras.is_empty() {
         let (listener, publisher, homie) =
-            mqtt::tasks(&config.mqtt, &config.cameras, producers, Arc::clone(&health))
+            mqtt::tasks(&config.mqtt, &config.cameras, producers_of, Arc::clone(&health), news)
                 .context("open the queue for messages")?;
         let listener = runtime.spawn(listener.run(Arc::clone(&inbox), mailboxes.clone()));
         let homie = homie.map(|homie| runtime.spawn(homie.run(Arc::clone(&inbox))));
@@ -184,23 +208,60 @@ async fn publish(
     Ok(())
 }
 
-/// Requests shutdown at SIGINT or SIGTERM; a second signal ends the process at once.
+/// Tells metrics and health over HTTP, where that is configured.
+fn serve_status(
+    config: &Config,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+    runtime: &Runtime,
+    health: &Arc<Health>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
+    let Some(address) = config.http else { return Ok(()) };
+    let listener = runtime.block_on(status::bind(address));
+    let listener = listener.with_context(|| format!("listen on {address} for metrics"))?;
+    let (health, shutdown) = (Arc::clone(health), shutdown.clone());
+    let run = async move {
+        status::serve(listener, &health, &shutdown).await;
+        Ok(())
+    };
+    tasks.spawn_on(run, runtime.handle());
+    Ok(())
+}
+
+/// What runs a camera's results, as payloads name it.
+fn producer(config: &Config, bundle: &str) -> Producer {
+    Producer { bundle: bundle.to_owned(), engine: config.engine.clone(), device: config.device.to_string() }
+}
+
+/// Requests shutdown at SIGINT or SIGTERM; a second of them ends the process at once. SIGHUP asks for a reload where
+/// there is one, and is left as it is where there is none.
 ///
 /// # Errors
 /// When the signals cannot be listened to.
-pub fn heed_signals(shutdown: &Shutdown) -> anyhow::Result<()> {
+pub fn heed_signals(shutdown: &Shutdown, reload: Option<&ReloadRequest>) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_io().build().context("start the signal runtime")?;
     let guard = runtime.enter();
     let mut interrupt = signal(SignalKind::interrupt()).context("listen to SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen to SIGTERM")?;
+    let mut hangup = match reload {
+        Some(reload) => Some((signal(SignalKind::hangup()).context("listen to SIGHUP")?, reload.clone())),
+        None => None,
+    };
     drop(guard);
     let shutdown = shutdown.clone();
     spawn("signals", move || {
         runtime.block_on(async {
             loop {
+                let asked = async {
+                    match &mut hangup {
+                        Some((hangup, reload)) => hangup.recv().await.map(|()| reload.request()),
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
+                    _ = asked => continue,
                 }
                 if shutdown.is_requested() {
                     std::process::exit(EXIT_FAILURE.into());
@@ -210,6 +271,21 @@ pub fn heed_signals(shutdown: &Shutdown) -> anyhow::Result<()> {
         });
     })?;
     Ok(())
+}
+
+/// Does `work` on a thread of its own, and leaves it behind when it takes longer than `limit`: none then.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub fn bounded<T: Send + 'static>(
+    name: &str,
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<Option<T>> {
+    let (done_tx, done) = std::sync::mpsc::sync_channel(1);
+    // Whoever waited may have gone.
+    spawn(name, move || drop(done_tx.send(work())))?;
+    Ok(done.recv_timeout(limit).ok())
 }
 
 /// For input and output alone: inference never runs here.
@@ -230,23 +306,25 @@ fn start_captures(
     shutdown: &Shutdown,
     hang: Duration,
 ) -> anyhow::Result<Captures> {
-    let cameras = config.cameras.clone();
-    let names = cameras.iter().map(|camera| camera.name.clone()).collect();
     let (inbox, health, shutdown) = (Arc::clone(inbox), Arc::clone(health), shutdown.clone());
     let mailboxes = mailboxes.to_vec();
-    let start = move |camera: usize, office| {
+    let start = move |camera: usize, config: &CameraConfig, office| {
         let mailbox = Arc::clone(&mailboxes[camera]);
-        let capturer = Capturer::new(camera, &cameras[camera], mailbox, office);
+        let capturer = Capturer::new(camera, config, mailbox, office);
         let (inbox, health, shutdown) = (Arc::clone(&inbox), Arc::clone(&health), shutdown.clone());
         let name = format!("cap-{}", capturer.name);
         spawn(&name, move || capturer.run(&inbox, &health, &shutdown))
     };
-    Captures::start(names, hang, Box::new(start))
+    Captures::start(&config.cameras, hang, Box::new(start))
 }
 
-/// Looks after the captures until shutdown is requested, and gives them back to be joined.
-fn watch_captures(
+/// Looks after the captures until shutdown is requested, and gives them back to be joined. Reloads are heeded here,
+/// since cameras come and go by them, and so are heat and short memory.
+fn watch(
     mut captures: Captures,
+    mut reloader: Option<Reloader>,
+    mut pressure: Pressure,
+    news: Option<mpsc::Sender<News>>,
     health: Arc<Health>,
     shutdown: &Shutdown,
 ) -> anyhow::Result<JoinHandle<Captures>> {
@@ -254,6 +332,16 @@ fn watch_captures(
     spawn("watch", move || {
         while !shutdown.wait_for(LOOK_AFTER) {
             captures.look_after(Instant::now(), &health);
+            if let Some(reloader) = &mut reloader {
+                reloader.heed(&mut captures);
+            }
+            let happening = pressure.look(Instant::now());
+            health.set_slow_interval(pressure.interval());
+            if let (Some(happening), Some(news)) = (happening, &news)
+                && news.try_send(News::Happening(happening)).is_err()
+            {
+                tracing::debug!("the publisher is busy: nobody hears of the pressure but by the statistics");
+            }
         }
         captures
     })

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 
+use crate::metrics::Stages;
+
 /// The ways in which a frame or a publication does not come out, and those that do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -41,10 +43,19 @@ pub enum Count {
 /// Shared by every thread.
 #[derive(Debug)]
 pub struct Health {
+    /// The camera of each place; none where there is none now.
+    names: Mutex<Vec<Option<String>>>,
     cameras: Vec<[AtomicU64; 7]>,
     online: watch::Sender<Vec<bool>>,
     faults: Mutex<Vec<Option<String>>>,
     broker: AtomicBool,
+    queued: AtomicU64,
+    /// Milliseconds between two frames that are looked at, under pressure.
+    slow_interval_ms: AtomicU64,
+    stages: Stages,
+    started: Instant,
+    /// Of the inference thread, in milliseconds since the start.
+    beat_ms: AtomicU64,
     watchdog: Mutex<Watchdog>,
 }
 
@@ -58,12 +69,32 @@ impl Health {
     /// `watchdog` is the period within which systemd expects a sign of life.
     pub fn new(n_cameras: usize, watchdog: Option<Duration>) -> Health {
         Health {
+            names: Mutex::new(vec![None; n_cameras]),
             cameras: (0..n_cameras).map(|_| Default::default()).collect(),
             online: watch::Sender::new(vec![false; n_cameras]),
             faults: Mutex::new(vec![None; n_cameras]),
             broker: AtomicBool::new(false),
+            queued: AtomicU64::new(0),
+            slow_interval_ms: AtomicU64::new(0),
+            stages: Stages::default(),
+            started: Instant::now(),
+            beat_ms: AtomicU64::new(0),
             watchdog: Mutex::new(Watchdog { period: watchdog, last: None }),
         }
+    }
+
+    /// Gives a place to a camera, or to none. Its counters begin anew.
+    pub fn name_camera(&self, camera: usize, name: Option<&str>) {
+        self.cameras[camera].iter().for_each(|counter| counter.store(0, Relaxed));
+        self.set_camera_fault(camera, None);
+        self.set_camera_online(camera, false);
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)[camera] = name.map(str::to_owned);
+    }
+
+    /// The cameras that there are, with their places.
+    pub fn names(&self) -> Vec<(usize, String)> {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.iter().enumerate().filter_map(|(i, name)| Some((i, name.clone()?))).collect()
     }
 
     /// Counts one more; returns how many there are now.
@@ -108,9 +139,45 @@ impl Health {
         self.broker.store(online, Relaxed);
     }
 
+    pub fn is_broker_online(&self) -> bool {
+        self.broker.load(Relaxed)
+    }
+
+    /// How many messages wait on disk.
+    pub fn set_queued(&self, n: u64) {
+        self.queued.store(n, Relaxed);
+    }
+
+    pub fn queued(&self) -> u64 {
+        self.queued.load(Relaxed)
+    }
+
+    /// Frames of one camera are to be looked at no more often than this; zero for as often as they come.
+    pub fn set_slow_interval(&self, interval: Duration) {
+        self.slow_interval_ms.store(u64::try_from(interval.as_millis()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    pub fn slow_interval(&self) -> Duration {
+        Duration::from_millis(self.slow_interval_ms.load(Relaxed))
+    }
+
+    pub fn stages(&self) -> &Stages {
+        &self.stages
+    }
+
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Since the last sign of life of the inference thread.
+    pub fn inference_age(&self) -> Duration {
+        self.started.elapsed().saturating_sub(Duration::from_millis(self.beat_ms.load(Relaxed)))
+    }
+
     /// The inference thread lives. Called between pieces of work, and by nothing else, so that a
     /// hung graph is restarted by systemd.
     pub fn beat(&self) {
+        self.beat_ms.store(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX), Relaxed);
         let mut watchdog = self.watchdog.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(period) = watchdog.period else { return };
         if watchdog.last.is_none_or(|last| last.elapsed() >= period / 4) {
@@ -121,10 +188,20 @@ impl Health {
 
     /// The line that `systemctl status` shows.
     pub fn status_line(&self) -> String {
+        let names = self.names();
         let online = self.online.borrow();
-        let up = online.iter().filter(|online| **online).count();
-        let broker = if self.broker.load(Relaxed) { "up" } else { "down" };
-        format!("{up}/{} cameras, broker {broker}", online.len())
+        let up = names.iter().filter(|(camera, _)| online[*camera]).count();
+        let captions: u64 = names.iter().map(|(camera, _)| self.counters(*camera).captioned).sum();
+        let broker = if self.is_broker_online() { "up" } else { "down" };
+        let slowed = if self.slow_interval().is_zero() { "" } else { ", slowed" };
+        let fault = names
+            .iter()
+            .find_map(|(camera, name)| Some(format!("; {name}: {}", self.camera_fault(*camera)?)));
+        format!(
+            "{up}/{} cameras, {captions} captions, broker {broker}{slowed}{}",
+            names.len(),
+            fault.unwrap_or_default()
+        )
     }
 }
 
@@ -151,13 +228,20 @@ mod tests {
 
     #[test]
     fn tells_only_news_of_a_camera() {
-        let health = Health::new(1, None);
+        let health = Health::new(2, None);
+        health.name_camera(0, Some("yard"));
         let mut online = health.cameras_online();
         assert!(!health.set_camera_online(0, false));
         assert!(!online.has_changed().unwrap());
         assert!(health.set_camera_online(0, true));
         assert!(online.has_changed().unwrap());
-        assert_eq!(*online.borrow_and_update(), [true]);
-        assert_eq!(health.status_line(), "1/1 cameras, broker down");
+        assert_eq!(*online.borrow_and_update(), [true, false]);
+        assert_eq!(health.status_line(), "1/1 cameras, 0 captions, broker down");
+        health.name_camera(1, Some("gate"));
+        health.set_camera_fault(1, Some("no picture for 10s".to_owned()));
+        health.count(0, Count::Captioned);
+        assert_eq!(health.status_line(), "1/2 cameras, 1 captions, broker down; gate: no picture for 10s");
+        health.name_camera(1, None);
+        assert_eq!(health.status_line(), "1/1 cameras, 1 captions, broker down");
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::frame::Frame;
 use crate::job::{JOBS_MAX, Job};
-use crate::message::{Ask, Changes};
+use crate::message::{Ask, Changes, Watch};
 
 /// Questions that may wait.
 pub const QUESTIONS_MAX: usize = 8;
@@ -27,6 +27,8 @@ pub enum Work {
     Job(Job),
     /// Wishes for other settings of a camera; without any, to say what they are.
     Change(usize, Changes),
+    /// Another camera has this place.
+    Watch(usize, Box<Watch>),
     /// Nothing came in time.
     Idle,
     /// Closed, and every question and job is served.
@@ -62,6 +64,8 @@ struct Slot {
     wanted: bool,
     /// Several wishes that nobody has looked at are one: the newest of each kind.
     changes: Option<Changes>,
+    /// How another camera at this place is looked at.
+    watch: Option<Box<Watch>>,
 }
 
 impl Inbox {
@@ -111,6 +115,15 @@ impl Inbox {
     /// Asks for other settings of a camera.
     pub fn change(&self, camera: usize, changes: Changes) {
         self.lock().slots[camera].changes.get_or_insert_default().update(changes);
+        self.wake.notify_one();
+    }
+
+    /// Gives the place to another camera: what waits of the former is forgotten.
+    pub fn watch(&self, camera: usize, watch: Watch) {
+        let mut state = self.lock();
+        state.slots[camera] = Slot { watch: Some(Box::new(watch)), ..Slot::default() };
+        state.order.retain(|waiting| *waiting != camera);
+        drop(state);
         self.wake.notify_one();
     }
 
@@ -183,6 +196,10 @@ impl Inbox {
 
 impl State {
     fn take(&mut self) -> Option<Work> {
+        let watched = self.slots.iter_mut().enumerate().find_map(|(i, slot)| Some((i, slot.watch.take()?)));
+        if let Some((camera, watch)) = watched {
+            return Some(Work::Watch(camera, watch));
+        }
         let changed = self.slots.iter_mut().enumerate().find_map(|(i, slot)| Some((i, slot.changes.take()?)));
         if let Some((camera, changes)) = changed {
             return Some(Work::Change(camera, changes));
@@ -254,6 +271,7 @@ mod tests {
             }
             Work::Job(job) => format!("job {}", job.ticket),
             Work::Change(camera, changes) => format!("{camera}: {changes:?}"),
+            Work::Watch(camera, _) => format!("another {camera}"),
             Work::Idle => "idle".to_owned(),
             Work::Closed => "closed".to_owned(),
         }
@@ -304,6 +322,27 @@ mod tests {
         assert_eq!((changes.enabled, changes.prompt.as_deref()), (Some(true), Some("a")));
         assert_eq!(describe(inbox.next(NOW)), "q on None");
         assert_eq!(describe(inbox.next(NOW)), "idle");
+    }
+
+    #[test]
+    fn another_camera_at_a_place_goes_first_and_finds_nothing_of_the_former() {
+        let inbox = Inbox::new(2);
+        inbox.put_frame(frame(0, 1));
+        inbox.put_frame(frame(1, 1));
+        inbox.change(0, Changes { enabled: Some(false), ..Changes::default() });
+        let watch = Watch {
+            gate: crate::config::GATE,
+            vision: 0,
+            prompt: String::new(),
+            standing: crate::standing::StandingConfig::default(),
+            image: false,
+        };
+        inbox.watch(0, watch);
+        assert_eq!(describe(inbox.next(NOW)), "another 0");
+        assert_eq!(describe(inbox.next(NOW)), "frame 1/1");
+        assert_eq!(describe(inbox.next(NOW)), "idle");
+        inbox.put_frame(frame(0, 2));
+        assert_eq!(describe(inbox.next(NOW)), "frame 0/2");
     }
 
     #[test]

@@ -14,6 +14,10 @@
 //! | [`captures`] | looks after the capture threads, and replaces one that hangs |
 //! | [`inbox`] | hands the newest frame of each camera, and questions, to the inference thread |
 //! | [`job`] | pictures that others publish, and what was found in them |
+//! | [`metrics`] | how long the stages take, and every counter for Prometheus |
+//! | [`status`] | what is told over HTTP |
+//! | [`pressure`] | heat and short memory, noticed before the kernel acts |
+//! | [`reload`] | another configuration while the daemon runs |
 //! | [`mailbox`] | hands pictures that come over MQTT to their camera's capture thread |
 //! | [`gate`] | decides whether a frame is worth a caption |
 //! | [`pipeline`] | the loop of the inference thread |
@@ -43,11 +47,15 @@ pub mod job;
 pub mod logging;
 pub mod mailbox;
 pub mod message;
+pub mod metrics;
 pub mod mqtt;
 pub mod photo;
 pub mod pipeline;
+pub mod pressure;
+pub mod reload;
 pub mod shutdown;
 pub mod source;
 pub mod spool;
 pub mod standing;
+pub mod status;
 pub mod tls;

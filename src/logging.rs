@@ -1,5 +1,7 @@
 //! Logs on stderr, and what becomes of a panic.
 
+mod format;
+
 use std::any::Any;
 use std::cell::Cell;
 use std::io::{self, IsTerminal};
@@ -7,20 +9,31 @@ use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 
 use tracing_subscriber::EnvFilter;
 
+/// How the lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people; for the journal without the time and with the level as it wants it, when `to_journal`.
+    Text { to_journal: bool },
+    /// One JSON object a line.
+    Json,
+}
+
 /// Starts logging to stderr. `filter` is in the syntax of `tracing_subscriber::EnvFilter`.
 ///
 /// # Errors
 /// When `filter` cannot be parsed.
-pub fn start(filter: &str) -> Result<(), String> {
+pub fn start(filter: &str, format: LogFormat) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|e| format!("log filter {filter:?}: {e}"))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // A second start is a test's; the first one stays.
-    drop(
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(io::stderr)
-            .with_ansi(io::stderr().is_terminal())
-            .try_init(),
-    );
+    drop(match format {
+        LogFormat::Json => log.with_ansi(false).event_format(format::Json).try_init(),
+        LogFormat::Text { to_journal: true } => {
+            let text = tracing_subscriber::fmt::format().without_time().with_level(false).with_ansi(false);
+            log.with_ansi(false).event_format(format::Journal(text)).try_init()
+        }
+        LogFormat::Text { to_journal: false } => log.with_ansi(io::stderr().is_terminal()).try_init(),
+    });
     panic::set_hook(Box::new(on_panic));
     Ok(())
 }
@@ -71,6 +84,7 @@ mod tests {
 
     #[test]
     fn refuses_a_filter_that_cannot_be_parsed() {
-        assert!(start("captiond=loud").unwrap_err().contains("loud"));
+        let text = LogFormat::Text { to_journal: false };
+        assert!(start("captiond=loud", text).unwrap_err().contains("loud"));
     }
 }

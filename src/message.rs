@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use caption::{Answer, Caption, Question};
 
-use crate::standing::{LabelReading, RuleEvent, StandingChange, StandingConfig};
+use crate::gate::GateConfig;
+use crate::standing::{LabelReading, RuleEvent, STANDING_MAX, StandingChange, StandingConfig};
 
 use crate::frame::FrameId;
 use crate::health::Counters;
@@ -58,10 +59,41 @@ pub struct Changes {
     pub prompt: Option<String>,
     /// Of questions, labels and rules, in their order.
     pub standing: Vec<StandingChange>,
+    /// Another gate, which remembers nothing.
+    pub gate: Option<GateConfig>,
+    /// Whether the picture of a caption is published with it.
+    pub image: Option<bool>,
 }
 
-/// Changes of standing things that may wait; the oldest make room.
-const STANDING_CHANGES_MAX: usize = 64;
+/// How the frames of one camera are looked at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Watch {
+    pub gate: GateConfig,
+    /// Which of the visions sees them.
+    pub vision: usize,
+    /// The words that every caption begins with.
+    pub prompt: String,
+    pub standing: StandingConfig,
+    /// Whether the picture of a caption is published with it.
+    pub image: bool,
+}
+
+/// What happened to the daemon itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// Another configuration is in force, but for these keys.
+    Reloaded { needs_restart: Vec<String> },
+    /// Another configuration was refused; the one before stays.
+    Refused { why: String },
+    /// Captions are made less often, and why.
+    Slowed { why: String },
+    /// They are made as often as before.
+    Recovered,
+}
+
+/// Changes of standing things that may wait; the oldest make room. A reload may take everything away and put as much in
+/// its place.
+const STANDING_CHANGES_MAX: usize = 6 * STANDING_MAX;
 
 impl Changes {
     /// Takes over what `newer` wishes.
@@ -69,6 +101,8 @@ impl Changes {
         self.enabled = newer.enabled.or(self.enabled);
         self.min_interval = newer.min_interval.or(self.min_interval);
         self.prompt = newer.prompt.or(self.prompt.take());
+        self.gate = newer.gate.or(self.gate);
+        self.image = newer.image.or(self.image);
         self.standing.extend(newer.standing);
         let excess = self.standing.len().saturating_sub(STANDING_CHANGES_MAX);
         self.standing.drain(..excess);

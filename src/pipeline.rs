@@ -13,12 +13,15 @@ use image::RgbImage;
 use tokio::sync::mpsc;
 
 use crate::frame::{Frame, FrameId};
-use crate::gate::{Gate, GateConfig, Glance};
+use crate::gate::{Gate, Glance};
 use crate::health::{Count, Health};
 use crate::inbox::{Inbox, Work};
-use crate::message::{Answered, Ask, AskError, Captioned, Changes, Latency, Publication, Reading, Settings};
+use crate::message::{
+    Answered, Ask, AskError, Captioned, Changes, Latency, Publication, Reading, Settings, Watch,
+};
+use crate::metrics::Stage;
 use crate::photo;
-use crate::standing::{Standing, StandingConfig};
+use crate::standing::Standing;
 
 /// The longest time without a sign of life while nothing comes in.
 const IDLE: Duration = Duration::from_secs(1);
@@ -62,19 +65,6 @@ impl Vision for caption::Models {
     }
 }
 
-/// How the frames of one camera are looked at.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Watch {
-    pub gate: GateConfig,
-    /// Which of the visions sees them.
-    pub vision: usize,
-    /// The words that every caption begins with.
-    pub prompt: String,
-    pub standing: StandingConfig,
-    /// Whether the picture of a caption is published with it.
-    pub image: bool,
-}
-
 /// The state of the inference thread.
 pub struct Pipeline<'a> {
     visions: Vec<Box<dyn Vision>>,
@@ -99,6 +89,25 @@ struct Camera {
     label_rows: Option<Vec<Vec<Vec<f32>>>>,
     /// The last frame that was looked at.
     last: Option<FrameId>,
+    /// When that was; a frame that is passed over under pressure is none.
+    looked: Option<Instant>,
+}
+
+impl Camera {
+    fn new(watch: Watch) -> Camera {
+        Camera {
+            gate: Gate::new(watch.gate),
+            vision: watch.vision,
+            settings: Settings { enabled: true, min_interval: watch.gate.min_interval, prompt: watch.prompt },
+            told: None,
+            seen: None,
+            standing: Standing::new(watch.standing),
+            image: watch.image,
+            label_rows: None,
+            last: None,
+            looked: None,
+        }
+    }
 }
 
 /// What came of a frame.
@@ -131,18 +140,7 @@ impl<'a> Pipeline<'a> {
         health: &'a Health,
         publications: mpsc::Sender<Publication>,
     ) -> Pipeline<'a> {
-        let camera = |watch: Watch| Camera {
-            gate: Gate::new(watch.gate),
-            vision: watch.vision,
-            settings: Settings { enabled: true, min_interval: watch.gate.min_interval, prompt: watch.prompt },
-            told: None,
-            seen: None,
-            standing: Standing::new(watch.standing),
-            image: watch.image,
-            label_rows: None,
-            last: None,
-        };
-        let cameras = watches.into_iter().map(camera).collect();
+        let cameras = watches.into_iter().map(Camera::new).collect();
         Pipeline { visions, cameras, health, publications, minute_of_day: crate::clock::minute_of_day }
     }
 
@@ -159,6 +157,7 @@ impl<'a> Pipeline<'a> {
                 }
                 Work::Job(job) => self.work(&job),
                 Work::Change(camera, changes) => self.change(camera, changes),
+                Work::Watch(camera, watch) => self.watch(camera, *watch),
                 Work::Idle => {}
                 Work::Closed => return,
             }
@@ -166,9 +165,26 @@ impl<'a> Pipeline<'a> {
         }
     }
 
+    /// Looks at another camera from now on, at a place that another had or at the next.
+    fn watch(&mut self, camera: usize, watch: Watch) {
+        let standing = watch.standing.clone();
+        while self.cameras.len() <= camera {
+            self.cameras.push(Camera::new(watch.clone()));
+        }
+        self.cameras[camera] = Camera::new(watch);
+        self.publish(camera, Publication::Settings(camera, self.cameras[camera].settings.clone()));
+        self.publish(camera, Publication::Standing(camera, standing));
+    }
+
     fn change(&mut self, camera: usize, changes: Changes) {
-        let Camera { gate, settings, .. } = &mut self.cameras[camera];
-        let Changes { enabled, min_interval, prompt, standing } = changes;
+        let Camera { gate, settings, image, .. } = &mut self.cameras[camera];
+        let Changes { enabled, min_interval, prompt, standing, gate: other_gate, image: other_image } =
+            changes;
+        if let Some(config) = other_gate {
+            *gate = Gate::new(config);
+            settings.min_interval = config.min_interval;
+        }
+        *image = other_image.unwrap_or(*image);
         if let Some(min_interval) = min_interval {
             gate.set_min_interval(min_interval);
             settings.min_interval = min_interval;
@@ -193,6 +209,13 @@ impl<'a> Pipeline<'a> {
             self.health.count(camera, Count::Gated);
             return;
         }
+        let slow_interval = self.health.slow_interval();
+        let looked = &mut self.cameras[camera].looked;
+        if !wanted && looked.is_some_and(|at| frame.taken.saturating_duration_since(at) < slow_interval) {
+            self.health.count(camera, Count::Gated);
+            return;
+        }
+        *looked = Some(frame.taken);
         let gate = &mut self.cameras[camera].gate;
         if wanted {
             gate.want();
@@ -248,6 +271,7 @@ impl<'a> Pipeline<'a> {
                 text: started.elapsed(),
                 total: frame.taken.elapsed(),
             };
+            self.time(&latency);
             Outcome::Captioned(Box::new(Captioned {
                 frame: frame.id.clone(),
                 caption,
@@ -264,6 +288,16 @@ impl<'a> Pipeline<'a> {
         };
         self.cameras[frame.id.camera].seen = Some((frame.id.seq, seen.sight));
         Ok(outcome)
+    }
+
+    /// Counts what a caption took, but for what every encoded frame takes.
+    fn time(&self, latency: &Latency) {
+        let Latency { decode, wait, text, total, .. } = *latency;
+        for (stage, took) in
+            [(Stage::Decode, decode), (Stage::Wait, wait), (Stage::Caption, text), (Stage::Total, total)]
+        {
+            self.health.stages().record(stage, took);
+        }
     }
 
     /// Publishes the picture of a caption.
@@ -310,6 +344,7 @@ impl<'a> Pipeline<'a> {
             total: ask.asked_at.elapsed(),
         };
         self.cameras[ask.camera].seen = Some((frame.id.seq, seen.sight));
+        self.health.stages().record(Stage::Answer, latency.text);
         // One that comes too late may be acted upon as if it were of now.
         if is_late() {
             return Err(AskError::Late);
@@ -325,6 +360,8 @@ impl<'a> Pipeline<'a> {
         let started = Instant::now();
         let view = vision.encode(&pixels)?;
         let encode = started.elapsed();
+        self.health.stages().record(Stage::Preprocess, preprocess);
+        self.health.stages().record(Stage::Encode, encode);
         let sight = Sight { view, doubtful: vision.is_doubtful(&pixels) };
         Ok(Seen { sight, preprocess, encode })
     }

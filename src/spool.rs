@@ -22,6 +22,7 @@ const SEGMENTS: u64 = 16;
 const SEGMENT_BYTES_LEAST: u64 = 4 << 10;
 const POSITION: &str = "position";
 const LOCK: &str = "lock";
+const TRIAL: &str = "trial";
 
 /// How much is kept, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,20 @@ pub enum SpoolError {
 pub(crate) fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SpoolError {
     let path = path.to_owned();
     move |source| SpoolError::Io { operation, path, source }
+}
+
+/// Whether a queue could be in `dir`: makes the folder and writes a file, which is taken away again. Returns how many
+/// bytes are free there.
+///
+/// # Errors
+/// What forbids it.
+pub fn try_folder(dir: &Path) -> Result<u64, SpoolError> {
+    fs::create_dir_all(dir).map_err(io_error("make", dir))?;
+    let file = dir.join(TRIAL);
+    fs::write(&file, TRIAL).map_err(io_error("write", &file))?;
+    fs::remove_file(&file).map_err(io_error("remove", &file))?;
+    let space = rustix::fs::statvfs(dir).map_err(io::Error::from).map_err(io_error("measure", dir))?;
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
 /// See the module. Every method blocks on the disk, [`Spool::sync`] longest.

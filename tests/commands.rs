@@ -55,12 +55,33 @@ fn a_wrong_command_line_is_2_and_an_invalid_configuration_78() {
     for command in ["run", "check"] {
         let output = run(&[command, "--config", file.to_str().unwrap()]);
         assert_eq!(output.status.code(), Some(78), "{}", stderr(&output));
-        for problem in ["mqtt.port: must be 1 to 65535", "camera[0].name", "camera[0].source: is missing"] {
+        for problem in [
+            "captiond.toml:2: mqtt.port: must be 1 to 65535",
+            "camera[0].name",
+            "camera[0].source: is missing",
+        ] {
             assert!(stderr(&output).contains(problem), "{}", stderr(&output));
         }
         assert!(output.stdout.is_empty());
     }
     assert_eq!(run(&["run", "--config", "/nonexistent.toml"]).status.code(), Some(78));
+}
+
+#[test]
+fn the_reference_that_is_printed_is_valid_as_it_stands_and_the_schema_is_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("captiond.toml");
+    let reference = run(&["config", "reference"]);
+    assert_eq!(reference.status.code(), Some(0), "{}", stderr(&reference));
+    fs::write(&file, &reference.stdout).unwrap();
+    let problems = Config::load(&file).err().map(|problems| problems.to_string());
+    assert_eq!(problems, None);
+    if shipped_bundle().is_some() {
+        let checked = run(&["check", "--config", file.to_str().unwrap()]);
+        assert_eq!(checked.status.code(), Some(0), "{}", stderr(&checked));
+    }
+    let schema: Value = serde_json::from_slice(&run(&["config", "schema"]).stdout).unwrap();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
 }
 
 #[test]

@@ -193,15 +193,16 @@ fn child_daemon() {
     captiond::daemon::run(&config, eyes(&Hold::default(), 1), &captiond::shutdown::Shutdown::new()).unwrap();
 }
 
-/// The payloads in the queue of a daemon that is not running.
+/// The captions in the queue of a daemon that is not running; that a camera came may wait among them.
 fn queued(dir: &Path) -> Vec<Value> {
     let mut spool = Spool::open(dir, LIMITS, SystemTime::now()).unwrap();
     let (mut from, mut payloads) = (0, Vec::new());
     while let Some((number, record)) = spool.read(from).unwrap() {
         let start = record.iter().position(|byte| *byte == 0).unwrap() + 1;
-        payloads.push(serde_json::from_slice(&record[start..]).unwrap());
+        payloads.push(serde_json::from_slice::<Value>(&record[start..]).unwrap());
         from = number + 1;
     }
+    payloads.retain(|payload| payload["caption"].is_string());
     payloads
 }
 

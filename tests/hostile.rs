@@ -19,6 +19,7 @@ use image::RgbImage;
 use rand::{Rng, SeedableRng};
 use rumqttc::v5::mqttbytes::v5::PublishProperties;
 
+use crate::support::TEXT;
 use crate::support::client::Client;
 use crate::support::server::{self, Server};
 use crate::support::{ColorVision, Hold, color_photos, config, wait_until};
@@ -139,7 +140,7 @@ fn child_daemon_of_the_hostile_tests() {
     let mut site = site.splitn(3, ' ');
     let [port, protocol, photos] = [(); 3].map(|()| site.next().unwrap());
     let protocol = if protocol == "5" { Protocol::V5 } else { Protocol::V311 };
-    captiond::logging::start(captiond::mqtt::client::LOG_FILTER).unwrap();
+    captiond::logging::start(captiond::mqtt::client::LOG_FILTER, TEXT).unwrap();
     let config = watched(port.parse().unwrap(), protocol, Path::new(photos));
     let vision = SlowVision(ColorVision { hold: Hold::default() });
     let eyes = Eyes::shared(Box::new(vision), "color@00000000".to_owned(), config.cameras.len());

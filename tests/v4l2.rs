@@ -676,13 +676,13 @@ fn child_daemon() {
         Config::parse(&source, std::path::Path::new("")).unwrap().cameras.remove(0).source;
     config.cameras[0].gate.refresh = Duration::from_secs(60);
     let shutdown = captiond::shutdown::Shutdown::new();
-    captiond::daemon::heed_signals(&shutdown).unwrap();
-    let mut hang = captiond::captures::HANG;
+    captiond::daemon::heed_signals(&shutdown, None).unwrap();
+    let mut options = captiond::daemon::Options::default();
     if let Some(photos) = std::env::var_os(PHOTOS_VARIABLE) {
         let other = crate::support::config(0, Protocol::V5, std::path::Path::new(&photos)).cameras.remove(0);
         config.cameras.push(captiond::config::CameraConfig { name: "yard".to_owned(), ..other });
-        hang = Duration::from_secs(2);
+        options.hang = Duration::from_secs(2);
     }
     let eyes = eyes(&Hold::default(), config.cameras.len());
-    captiond::daemon::run_with(&config, eyes, &shutdown, hang).unwrap();
+    captiond::daemon::run_with(&config, eyes, &shutdown, options).unwrap();
 }

@@ -5,6 +5,7 @@
 mod bench;
 mod bundle;
 mod cameras;
+mod doctor;
 mod look;
 mod models;
 pub mod output;
@@ -32,6 +33,9 @@ struct Args {
     /// What to log to stderr, such as `debug` or `captiond::mqtt=debug` [default: $CAPTIOND_LOG]
     #[arg(long, global = true, value_name = "FILTER")]
     log: Option<String>,
+    /// How to log: `text` or `json`, one object a line [default: $CAPTIOND_LOG_FORMAT, then text]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -74,13 +78,26 @@ enum Command {
     },
     /// Run the daemon
     Run {
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
+        #[command(flatten)]
+        config: ConfigArgs,
     },
     /// Check a configuration and its bundle, and print what the daemon would run with
     Check {
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Try everything that the daemon needs, and say what is wrong and what to do about it
+    Doctor {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Print one JSON object a line instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell what a configuration may hold
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
     },
     /// Run the daemon on bundled photos with a broker of its own: nothing else is needed
     Demo {
@@ -132,9 +149,24 @@ enum Command {
 enum MqttCommand {
     /// Take everything away that the broker keeps of this daemon, which must not run
     Purge {
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
+        #[command(flatten)]
+        config: ConfigArgs,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print a commented configuration with every key and its default
+    Reference,
+    /// Print the JSON Schema (2020-12) of the configuration
+    Schema,
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigArgs {
+    /// The configuration; files of `conf.d` beside it are read as well
+    #[arg(long = "config", value_name = "FILE", default_value = config::FILE)]
+    file: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
@@ -182,7 +214,9 @@ pub fn main() -> ExitCode {
         Command::Run { .. } => LOG_FILTER,
         _ => "warn",
     };
-    if let Err(e) = logging::start(&config::log_filter(args.log, fallback)) {
+    let started = config::log_format(args.log_format)
+        .and_then(|format| logging::start(&config::log_filter(args.log, fallback), format));
+    if let Err(e) = started {
         output::complain(&e);
         return ExitCode::from(EXIT_USAGE);
     }
@@ -207,9 +241,16 @@ fn run(command: Command) -> Result<(), Failure> {
             look::ask(&image, caption::Question { text: question, choices, kind: None }, &bundle, json)
         }
         Command::Label { image, labels, bundle, json } => look::label(&image, &labels, &bundle, json),
-        Command::Run { config } => serve::run(&config),
-        Command::Check { config } => serve::check(&config),
-        Command::Mqtt { command: MqttCommand::Purge { config } } => serve::purge(&config),
+        Command::Run { config } => serve::run(&config.file),
+        Command::Check { config } => serve::check(&config.file),
+        Command::Doctor { config, json } => doctor::doctor(&config.file, json),
+        Command::Config { command: ConfigCommand::Reference } => {
+            Ok(output::text(&config::reference::everything())?)
+        }
+        Command::Config { command: ConfigCommand::Schema } => {
+            Ok(output::text(&format!("{:#}\n", config::schema::schema()))?)
+        }
+        Command::Mqtt { command: MqttCommand::Purge { config } } => serve::purge(&config.file),
         Command::Demo { count, bundle } => serve::demo(count, &bundle),
         Command::Cameras { json, dev } => cameras::cameras(&dev, json),
         Command::Bundle { command: BundleCommand::Info { dir, json } } => bundle::info(&dir, json),

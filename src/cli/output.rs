@@ -14,6 +14,16 @@ pub fn line(text: &str) -> io::Result<()> {
     out.flush()
 }
 
+/// Writes lines to stdout and flushes them.
+///
+/// # Errors
+/// When stdout cannot be written to.
+pub fn text(lines: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(lines.as_bytes())?;
+    out.flush()
+}
+
 /// Writes one JSON object as a line to stdout and flushes it.
 ///
 /// # Errors

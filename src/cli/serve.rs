@@ -11,16 +11,19 @@ use super::models::{Configured, Loaded, load, load_configured};
 use super::{BundleArgs, Failure, output};
 use crate::config::{CameraConfig, Config, MqttConfig, WorkerConfig};
 use crate::mqtt::purge;
+use crate::reload::{Load, ReloadRequest};
 use crate::shutdown::Shutdown;
 use crate::{daemon, demo};
 
 /// Runs the daemon until a signal.
 pub(super) fn run(path: &Path) -> Result<(), Failure> {
     let config = Config::load(path).map_err(Failure::Config)?;
-    let shutdown = Shutdown::new();
-    daemon::heed_signals(&shutdown)?;
+    let (shutdown, request) = (Shutdown::new(), ReloadRequest::default());
+    daemon::heed_signals(&shutdown, Some(&request))?;
     let eyes = load_configured(&config).map_err(Failure::Config)?.warm_up()?;
-    Ok(daemon::run(&config, eyes, &shutdown)?)
+    let path = path.to_owned();
+    let reload = Some((request, Box::new(move || Config::load(&path)) as Load));
+    Ok(daemon::run_with(&config, eyes, &shutdown, daemon::Options { reload, ..daemon::Options::default() })?)
 }
 
 /// Says what the daemon would run with.
@@ -47,7 +50,7 @@ pub(super) fn purge(path: &Path) -> Result<(), Failure> {
 /// Runs the daemon on bundled photos.
 pub(super) fn demo(count: Option<u64>, bundle: &BundleArgs) -> Result<(), Failure> {
     let shutdown = Shutdown::new();
-    daemon::heed_signals(&shutdown)?;
+    daemon::heed_signals(&shutdown, None)?;
     let loaded = load(bundle)?;
     let threads = loaded.threads;
     Ok(demo::run(loaded.warm_up()?, threads, count, &shutdown, io::stdout(), io::stderr())?)
@@ -75,6 +78,7 @@ fn summary(config: &Config, configured: &Configured) -> String {
         ),
     ]);
     lines.extend(config.cameras.iter().map(camera_summary));
+    lines.extend(config.http.map(|address| format!("metrics and health on http://{address}")));
     lines.extend(config.worker.as_ref().map(worker_summary));
     lines.join("\n")
 }

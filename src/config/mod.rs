@@ -2,20 +2,25 @@
 //!
 //! [`Config::load`] reports every problem of a file at once, each with its TOML path, and what it
 //! returns holds no value that the daemon would have to check again. All defaults are here. The
-//! text of `docs/config.md` is in `reference`.
+//! text of `docs/config.md` is in `document`.
 
 mod camera;
+pub mod document;
 mod environment;
+mod layers;
 mod mqtt;
+mod outline;
 mod outputs;
 mod problem;
 mod reader;
 pub mod reference;
+pub mod schema;
 mod source;
 mod standing;
 mod worker;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,8 +28,10 @@ use std::time::Duration;
 use engine::Device;
 
 pub use camera::{CameraConfig, FROZEN, NAME_MAX, PROMPT_CHARS_MAX, is_prompt};
-pub use environment::{bundle_dir, log_filter};
-pub use problem::{Problem, Problems};
+pub use environment::{bundle_dir, log_filter, log_format};
+pub use layers::FRAGMENTS;
+use layers::Layers;
+pub use problem::{Place, Problem, Problems};
 use reader::Section;
 pub use standing::{answer_kind, parse_change};
 pub use worker::{
@@ -35,6 +42,8 @@ use crate::gate::GateConfig;
 use crate::spool::Limits;
 use crate::tls::Tls;
 
+/// Where the configuration is unless a command is told another place.
+pub const FILE: &str = "/etc/captiond/captiond.toml";
 pub const ENGINE: &str = "tract";
 pub const MQTT_HOST: &str = "localhost";
 pub const MQTT_PORT: u16 = 1883;
@@ -45,6 +54,8 @@ pub const DISCOVERY_PREFIX: &str = "homeassistant";
 pub const SESSION_EXPIRY: Duration = Duration::from_secs(300);
 pub const QUEUE: Limits = Limits { bytes_max: 16 << 20, age_max: Duration::from_secs(7 * 86_400) };
 pub const HOMIE_DOMAIN: &str = "homie";
+/// An example: nothing is listened on unless it is asked for.
+pub const HTTP_LISTEN: &str = "127.0.0.1:9464";
 pub const KEEP_ALIVE: Duration = Duration::from_secs(30);
 pub const REPLAY_INTERVAL: Duration = Duration::from_secs(2);
 pub const FOLDER_INTERVAL: Duration = Duration::from_secs(1);
@@ -77,7 +88,6 @@ const THREADS_MAX: usize = 64;
 const TOPIC_MAX: usize = 128;
 const QUEUE_BYTES_LEAST: u64 = 64 << 10;
 const QUEUE_BYTES_MOST: u64 = 1 << 30;
-const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// What the daemon runs with.
 #[derive(Clone, Debug)]
@@ -91,6 +101,8 @@ pub struct Config {
     pub mqtt: MqttConfig,
     /// With distinct names; at least one where there is no worker.
     pub cameras: Vec<CameraConfig>,
+    /// Where metrics and health are told over HTTP; none where they are not.
+    pub http: Option<SocketAddr>,
     /// None where no jobs are taken.
     pub worker: Option<WorkerConfig>,
 }
@@ -204,18 +216,32 @@ pub fn default_threads() -> NonZeroUsize {
 }
 
 impl Config {
-    /// Reads and checks a file. Relative paths in it start at its folder.
+    /// Reads and checks a file, those of [`FRAGMENTS`] beside it, and the environment. Relative paths start at the
+    /// folder of the file, wherever they are said.
     ///
     /// # Errors
-    /// Every problem of the file.
+    /// Every problem, with the file and the line or the variable where it is.
     pub fn load(path: &Path) -> Result<Config, Problems> {
-        let unreadable = |why: String| Problems::one("", format!("read {}: {why}", path.display()));
-        let size = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?.len();
-        if size > FILE_BYTES_MAX {
-            return Err(unreadable(format!("{size} bytes are more than {FILE_BYTES_MAX}")));
+        Config::load_with(path, &environment::variables())
+    }
+
+    /// The same with another environment.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_with(path: &Path, variables: &[(String, String)]) -> Result<Config, Problems> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let mut layers = Layers::read(path)?;
+        let overridden = layers.override_by(variables, &outline());
+        let config = reader::read(layers.table.clone(), |root| config(root, folder));
+        match (config, overridden) {
+            (Ok(config), Ok(())) => Ok(config),
+            (config, overridden) => {
+                let mut problems = overridden.err().map(|problems| problems.0).unwrap_or_default();
+                problems.extend(config.err().map(|problems| layers.place(problems).0).unwrap_or_default());
+                Err(Problems(problems))
+            }
         }
-        let text = std::fs::read_to_string(path).map_err(|e| unreadable(e.to_string()))?;
-        Config::parse(&text, path.parent().unwrap_or(Path::new("")))
     }
 
     /// Checks the text of a file that lies in `folder`.
@@ -223,16 +249,24 @@ impl Config {
     /// # Errors
     /// Every problem of the text; a syntax error alone, with its line.
     pub fn parse(text: &str, folder: &Path) -> Result<Config, Problems> {
-        let table: toml::Table = text.parse().map_err(|e| Problems::one("", syntax_error(text, &e)))?;
+        let table: toml::Table = text.parse().map_err(|e| {
+            let (line, why) = syntax_error(text, &e);
+            Problems::one("", format!("line {line}, {why}"))
+        })?;
         reader::read(table, |root| config(root, folder))
     }
 }
 
-/// Where and what, without the line itself: it may hold a password.
-fn syntax_error(text: &str, e: &toml::de::Error) -> String {
+/// The line, and what is wrong there, without the line itself: it may hold a password.
+fn syntax_error(text: &str, e: &toml::de::Error) -> (usize, String) {
     let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    format!("line {}, column {column}: {}", before.matches('\n').count() + 1, e.message())
+    (before.matches('\n').count() + 1, format!("column {column}: {}", e.message()))
+}
+
+/// Every key that is read.
+fn outline() -> outline::Outline {
+    reader::outline(|root| config(root, Path::new("")))
 }
 
 fn config(root: &mut Section<'_>, folder: &Path) -> Option<Config> {
@@ -255,6 +289,7 @@ fn config(root: &mut Section<'_>, folder: &Path) -> Option<Config> {
     let mqtt = root.section("mqtt", |section| mqtt::mqtt(section, folder));
     let cameras = root.sections("camera", |section| camera::camera(section, folder));
     let worker = root.section("worker", worker::worker);
+    let http = root.section("http", http);
     if cameras.is_empty() && worker.is_none() {
         root.problem("camera", "at least one [[camera]] is needed, or a [worker]");
     }
@@ -283,8 +318,27 @@ fn config(root: &mut Section<'_>, folder: &Path) -> Option<Config> {
         threads: threads.unwrap_or_else(default_threads),
         mqtt,
         cameras: cameras_checked,
+        http,
         worker,
     })
+}
+
+/// Where to listen. Nothing is encrypted and nobody is asked who they are, so beyond this machine has to be asked for.
+fn http(section: &mut Section<'_>) -> Option<SocketAddr> {
+    let text = section.required_string("listen");
+    let is_remote = section.boolean("remote").unwrap_or(false);
+    let text = text?;
+    let Ok(address) = text.parse::<SocketAddr>() else {
+        section.problem(
+            "listen",
+            format!("must be an address and a port such as {HTTP_LISTEN:?} (got {text:?})"),
+        );
+        return None;
+    };
+    if !address.ip().is_loopback() && !is_remote {
+        section.problem("listen", format!("must be of this machine alone, or remote = true (got {text:?})"));
+    }
+    Some(address)
 }
 
 /// The text of a file that holds a secret alone.

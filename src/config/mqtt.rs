@@ -17,13 +17,9 @@ pub(super) fn mqtt(section: &mut Section<'_>, folder: &Path) -> Option<MqttConfi
     let tls = tls(section, folder);
     let usual = if tls.is_some() { MQTT_TLS_PORT } else { default.port };
     let port = section.integer("port", 1..=u64::from(u16::MAX)).map_or(usual, |port| port as u16);
-    let protocol = match section.string("protocol").as_deref() {
-        None | Some("5") => Protocol::V5,
+    let protocol = match section.word("protocol", &["5", "3.1.1"]) {
         Some("3.1.1") => Protocol::V311,
-        Some(other) => {
-            section.problem("protocol", format!("must be \"5\" or \"3.1.1\" (got {other:?})"));
-            Protocol::V5
-        }
+        _ => Protocol::V5,
     };
     let credentials = credentials(section, folder);
     let client_id = section.string("client_id");

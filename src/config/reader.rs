@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
+use super::outline::{Kind, Outline, Variants};
 use super::{Problem, Problems};
 
 /// One table of the file. Keys are taken out as they are read; what is left over is unknown.
@@ -16,6 +17,10 @@ pub(super) struct Section<'a> {
     path: String,
     known: Vec<String>,
     problems: &'a RefCell<Vec<Problem>>,
+    /// Where the keys that are asked for are noted, when that is all that is wanted.
+    outline: Option<Outline>,
+    /// The text of the key that decides which others there are, while an outline is drawn.
+    variant: Option<&'static str>,
 }
 
 /// Reads the root table.
@@ -24,7 +29,7 @@ pub(super) struct Section<'a> {
 /// Every problem that `read` or a section of it reported, and every unknown key.
 pub(super) fn read<T>(table: Table, read: impl FnOnce(&mut Section<'_>) -> Option<T>) -> Result<T, Problems> {
     let problems = RefCell::new(Vec::new());
-    let mut root = Section { table, path: String::new(), known: Vec::new(), problems: &problems };
+    let mut root = Section::new(table, String::new(), &problems);
     let value = read(&mut root);
     root.report_unknown_keys();
     let found = problems.into_inner();
@@ -34,9 +39,36 @@ pub(super) fn read<T>(table: Table, read: impl FnOnce(&mut Section<'_>) -> Optio
     }
 }
 
+/// Which keys `read` asks for.
+pub(super) fn outline<T>(mut read: impl FnMut(&mut Section<'_>) -> T) -> Outline {
+    let problems = RefCell::new(Vec::new());
+    let mut draw = |variant: Option<&'static str>| {
+        let mut section = Section::new(Table::new(), String::new(), &problems);
+        section.outline = Some(Outline::default());
+        section.variant = variant;
+        drop(read(&mut section));
+        section.outline.unwrap_or_default()
+    };
+    let mut outline = draw(None);
+    if let Some(variants) = &mut outline.variants {
+        variants.of.iter_mut().for_each(|(kind, keys)| *keys = draw(Some(*kind)));
+    }
+    outline
+}
+
 impl<'a> Section<'a> {
+    fn new(table: Table, path: String, problems: &'a RefCell<Vec<Problem>>) -> Section<'a> {
+        Section { table, path, known: Vec::new(), problems, outline: None, variant: None }
+    }
+
+    fn note(&mut self, key: &str, kind: impl FnOnce() -> Kind) {
+        if let Some(outline) = &mut self.outline {
+            outline.note(key, kind());
+        }
+    }
+
     pub(super) fn problem(&self, key: &str, why: impl Into<String>) {
-        self.problems.borrow_mut().push(Problem { path: self.path_of(key), why: why.into() });
+        self.problems.borrow_mut().push(Problem { place: None, path: self.path_of(key), why: why.into() });
     }
 
     fn path_of(&self, key: &str) -> String {
@@ -60,6 +92,11 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn string(&mut self, key: &str) -> Option<String> {
+        self.note(key, || Kind::Text);
+        self.text(key)
+    }
+
+    fn text(&mut self, key: &str) -> Option<String> {
         self.typed(key, "a string", |value| match value {
             Value::String(text) => Some(text),
             _ => None,
@@ -71,7 +108,41 @@ impl<'a> Section<'a> {
         self.string(key)
     }
 
+    /// One of a few texts.
+    pub(super) fn word(&mut self, key: &str, allowed: &[&'static str]) -> Option<&'static str> {
+        self.note(key, || Kind::Word(allowed.to_vec()));
+        let text = self.text(key)?;
+        let word = allowed.iter().find(|word| **word == text).copied();
+        if word.is_none() {
+            let wanted = match allowed {
+                [one, other] => format!("{one:?} or {other:?}"),
+                more => format!("one of {}", more.join(", ")),
+            };
+            self.problem(key, format!("must be {wanted} (got {text:?})"));
+        }
+        word
+    }
+
+    /// The text that decides which other keys there are: one of `kinds`. None is a problem already.
+    pub(super) fn variant(&mut self, key: &'static str, kinds: &[&'static str]) -> Option<&'static str> {
+        if let Some(outline) = &mut self.outline {
+            if self.variant.is_none() {
+                let of = kinds.iter().map(|kind| (*kind, Outline::default())).collect();
+                outline.variants = Some(Variants { key, of });
+            }
+            return self.variant;
+        }
+        self.report_missing(key);
+        let kind = self.word(key, kinds);
+        if kind.is_none() {
+            // Which keys there may be is not known either.
+            self.forgive_unknown_keys();
+        }
+        kind
+    }
+
     pub(super) fn strings(&mut self, key: &str) -> Option<Vec<String>> {
+        self.note(key, || Kind::Texts);
         let text = |value: Value| value.as_str().map(str::to_owned);
         self.typed(key, "a list of strings", |value| match value {
             Value::Array(values) => values.into_iter().map(text).collect(),
@@ -80,10 +151,12 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn boolean(&mut self, key: &str) -> Option<bool> {
+        self.note(key, || Kind::Flag);
         self.typed(key, "true or false", |value| value.as_bool())
     }
 
     pub(super) fn integer(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<u64> {
+        self.note(key, || Kind::Integer(range.clone()));
         let n = self.typed(key, "an integer", |value| value.as_integer())?;
         let in_range = u64::try_from(n).ok().filter(|n| range.contains(n));
         if in_range.is_none() {
@@ -93,6 +166,7 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn number(&mut self, key: &str, range: RangeInclusive<f32>) -> Option<f32> {
+        self.note(key, || Kind::Number(range.clone()));
         let n = self.typed(key, "a number", |value| match value {
             Value::Float(n) => Some(n as f32),
             Value::Integer(n) => Some(n as f32),
@@ -107,22 +181,26 @@ impl<'a> Section<'a> {
 
     /// A list of numbers.
     pub(super) fn numbers(&mut self, key: &str) -> Option<Vec<f32>> {
+        self.note(key, || Kind::Numbers);
         self.typed(key, "a list of numbers", |value| numbers(&value))
     }
 
     /// A list of lists of numbers, each of which may itself be in lists: `[[[0, 0], [1, 0]], ...]`.
     pub(super) fn number_lists(&mut self, key: &str) -> Option<Vec<Vec<f32>>> {
+        self.note(key, || Kind::NumberLists);
         self.typed(key, "a list of lists of numbers", |value| value.as_array()?.iter().map(numbers).collect())
     }
 
     /// Takes the value when it is this word.
-    pub(super) fn takes_word(&mut self, key: &str, word: &str) -> bool {
+    pub(super) fn takes_word(&mut self, key: &str, word: &'static str) -> bool {
+        self.note(key, || Kind::Alternative(word));
         let is_word = self.table.get(key).and_then(Value::as_str) == Some(word);
         is_word && self.take(key).is_some()
     }
 
     /// A string with a unit, such as `"500ms"`.
     pub(super) fn duration(&mut self, key: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
+        self.note(key, || Kind::Duration(range.clone()));
         let text = self.typed(key, "a string with a unit, such as \"500ms\"", |value| match value {
             Value::String(text) => Some(text),
             _ => None,
@@ -145,8 +223,9 @@ impl<'a> Section<'a> {
     pub(super) fn section<T>(
         &mut self,
         key: &str,
-        read: impl FnOnce(&mut Section<'_>) -> Option<T>,
+        mut read: impl FnMut(&mut Section<'_>) -> Option<T>,
     ) -> Option<T> {
+        self.note(key, || Kind::Table(outline(&mut read)));
         let table = self.typed(key, "a table", |value| match value {
             Value::Table(table) => Some(table),
             _ => None,
@@ -157,7 +236,7 @@ impl<'a> Section<'a> {
     pub(super) fn required_section<T>(
         &mut self,
         key: &str,
-        read: impl FnOnce(&mut Section<'_>) -> Option<T>,
+        read: impl FnMut(&mut Section<'_>) -> Option<T>,
     ) -> Option<T> {
         self.report_missing(key);
         self.section(key, read)
@@ -169,6 +248,7 @@ impl<'a> Section<'a> {
         key: &str,
         mut read: impl FnMut(&mut Section<'_>) -> Option<T>,
     ) -> Vec<Option<T>> {
+        self.note(key, || Kind::Tables(outline(&mut read)));
         let tables = self.typed(key, "an array of tables", |value| match value {
             Value::Array(values) => Some(values),
             _ => None,
@@ -189,6 +269,9 @@ impl<'a> Section<'a> {
 
     /// Takes every key that is left, for a table whose keys are not known beforehand.
     pub(super) fn rest(&mut self) -> Table {
+        if let Some(outline) = &mut self.outline {
+            outline.is_open = true;
+        }
         std::mem::take(&mut self.table)
     }
 
@@ -198,13 +281,16 @@ impl<'a> Section<'a> {
         table: Table,
         read: impl FnOnce(&mut Section<'_>) -> Option<T>,
     ) -> Option<T> {
-        let mut section = Section { table, path, known: Vec::new(), problems: self.problems };
+        let mut section = Section::new(table, path, self.problems);
         let value = read(&mut section);
         section.report_unknown_keys();
         value
     }
 
-    pub(super) fn report_missing(&self, key: &str) {
+    pub(super) fn report_missing(&mut self, key: &str) {
+        if let Some(outline) = &mut self.outline {
+            outline.note_required(key);
+        }
         if !self.table.contains_key(key) {
             self.problem(key, "is missing");
         }
@@ -212,6 +298,9 @@ impl<'a> Section<'a> {
 
     /// For a section whose kind is not known: which keys it may have is not known either.
     pub(super) fn forgive_unknown_keys(&mut self) {
+        if let Some(outline) = &mut self.outline {
+            outline.is_open = true;
+        }
         self.table.clear();
     }
 

@@ -1,4 +1,4 @@
-//! The commented reference configuration, and `docs/config.md` around it.
+//! The commented reference configuration.
 //!
 //! The values are the defaults of the code. Keys whose default is "none" stand behind a `#` without
 //! a space; a test reads the whole file with and without them.
@@ -13,9 +13,37 @@ use crate::photo::IMAGE_SIDE_MAX;
 use crate::source::pixels::PixelFormat;
 use crate::standing::STANDING_MAX;
 
-/// The reference file: it parses as it stands.
+/// The reference file: it is a valid configuration as it stands, on every machine.
 pub fn text() -> String {
-    [engine(), mqtt(), cameras()].concat()
+    [engine(), mqtt(), http(), cameras()].concat()
+}
+
+/// The reference with every kind of source and the worker, which stand behind a `#` where this build has them not or
+/// few want them.
+pub fn everything() -> String {
+    let built = |is_built: bool, text: String| if is_built { text } else { commented(&text) };
+    let intro = "\n# A kind of source for network cameras, and one for any pipeline of GStreamer.\n";
+    [
+        text(),
+        intro.to_owned(),
+        built(cfg!(feature = "rtsp"), rtsp()),
+        "\n".to_owned(),
+        built(cfg!(feature = "gstreamer"), gstreamer()),
+        "\n# Pictures that others publish as jobs are looked at, beside the cameras or instead of them.\n"
+            .to_owned(),
+        commented(&worker()),
+    ]
+    .concat()
+}
+
+/// The text with its keys and tables behind a `#`.
+fn commented(text: &str) -> String {
+    let line = |line: &str| match line {
+        "" => "\n".to_owned(),
+        line if line.starts_with('#') => format!("{line}\n"),
+        line => format!("#{line}\n"),
+    };
+    text.lines().map(line).collect()
 }
 
 fn engine() -> String {
@@ -88,6 +116,20 @@ homie_domain = "{HOMIE_DOMAIN}"
         session_expiry = format_duration(SESSION_EXPIRY),
         queue_bytes_max = QUEUE.bytes_max,
         queue_age_max = format_duration(QUEUE.age_max),
+    )
+}
+
+fn http() -> String {
+    format!(
+        r#"# Metrics for Prometheus (/metrics) and health (/healthz, /readyz) over HTTP. Off without this table: daemons on one
+# machine would want the same port.
+#[http]
+# An address and a port.
+#listen = "{HTTP_LISTEN}"
+# Whether others than this machine may ask: nothing is encrypted, and nobody has to say who they are.
+#remote = false
+
+"#
     )
 }
 
@@ -247,6 +289,8 @@ type = "pipe"
 command = ["ffmpeg", "-loglevel", "error", "-i", "drive.mp4", "-f", "mjpeg", "-"]
 # "mjpeg", or "rgb24" with the width and height that the program writes.
 format = "mjpeg"
+#width = 640
+#height = 480
 interval = "{pipe_interval}"
 
 [[camera]]
@@ -265,7 +309,8 @@ name = "inbox"
 [camera.source]
 # A folder into which somebody puts photos: its newest, then each one that comes or changes.
 type = "folder"
-path = "photos"
+# A path; "." is the folder of this file.
+path = "."
 interval = "{folder_interval}"
 
 [[camera]]
@@ -275,7 +320,7 @@ name = "yard"
 # Photos instead of a camera.
 type = "replay"
 # A folder (its jpg, jpeg and png files in the order of their names) or one photo; or list `files`.
-path = "photos"
+path = "."
 #files = ["photos/a.jpg", "photos/b.jpg"]
 # From one photo to the next.
 interval = "{replay_interval}"
@@ -293,7 +338,7 @@ loop = true
 pub fn rtsp() -> String {
     format!(
         r#"[[camera]]
-name = "gate"
+name = "street"
 
 [camera.source]
 # A network camera: H.264 or Motion JPEG.
@@ -301,7 +346,7 @@ type = "rtsp"
 url = "rtsp://192.168.1.20:554/stream1"
 #username = "viewer"
 # A file that holds the password alone. A username and a password inside the url work as well.
-#password_file = "/run/credentials/captiond.service/gate-password"
+#password_file = "/run/credentials/captiond.service/street-password"
 # How the video comes: "tcp" or "udp".
 transport = "tcp"
 # From one frame that is looked at to the next. Where it is no shorter than the distance of the
@@ -350,51 +395,5 @@ bytes_max = {bytes_max}
         session_expiry = format_duration(worker.session_expiry),
         receive_max = worker.receive_max,
         bytes_max = worker.bytes_max,
-    )
-}
-
-/// The text of `docs/config.md`.
-pub fn document() -> String {
-    format!(
-        r#"# Configuration
-
-This file is generated from the code (`src/config/reference.rs`); a test keeps the two in step.
-`UPDATE_DOCS=1 cargo test --release config` writes it anew.
-
-`captiond run --config FILE` reads one TOML file.
-`captiond check --config FILE` reads it, opens the bundle and prints what the daemon would run with, secrets left out.
-Both report every problem at once, each with its TOML path, and exit with 78 when there is one:
-
-```text
-mqtt.prot: unknown key, known are: host, tls, ca_file, cert_file, key_file, alpn, port, protocol, username, password_file, client_id, base_topic, qos, keep_alive, discovery, discovery_prefix, homie, homie_domain, onvif_prefix
-camera[0].source.interval: must be 10ms to 1day (got 1ms)
-```
-
-Durations are strings with units (`"500ms"`, `"2s"`, `"5m"`).
-Relative paths start at the folder of the file.
-A change of the file takes effect at the next start.
-`$CAPTIOND_LOG` or `--log` sets what is logged to stderr, such as `debug` or `captiond::mqtt=debug`.
-
-Every key with its default, except the cameras, which have no default:
-
-```toml
-{}```
-
-These two kinds of source need a build with the feature of their name, which the packages are:
-
-```toml
-{}
-{}```
-
-A daemon may look at pictures that others publish as jobs ([docs/scaling.md](scaling.md)), beside its cameras or instead of them.
-This needs MQTT 5, and every worker needs a client id of its own:
-
-```toml
-{}```
-"#,
-        text(),
-        rtsp(),
-        gstreamer(),
-        worker()
     )
 }

@@ -31,7 +31,7 @@ use crate::source::v4l2::V4l2Config;
 use crate::source::v4l2::controls::{Setting, Value, normalized};
 
 pub(super) fn source(section: &mut Section<'_>, folder: &Path) -> Option<SourceConfig> {
-    match section.required_string("type")?.as_str() {
+    match section.variant("type", &KINDS)? {
         "replay" => replay(section, folder).map(SourceConfig::Replay),
         "folder" => watched(section, folder).map(SourceConfig::Folder),
         "v4l2" => v4l2(section).map(SourceConfig::V4l2),
@@ -43,14 +43,9 @@ pub(super) fn source(section: &mut Section<'_>, folder: &Path) -> Option<SourceC
         #[cfg(feature = "gstreamer")]
         "gstreamer" => gstreamer(section).map(SourceConfig::Gstreamer),
         // Those that are built stand above.
-        kind if ["rtsp", "gstreamer"].contains(&kind) => {
+        kind => {
             let why = format!("{kind:?} needs a build with the feature {kind} (the packages have it)");
             section.problem("type", why);
-            section.forgive_unknown_keys();
-            None
-        }
-        other => {
-            section.problem("type", format!("must be one of {} (got {other:?})", KINDS.join(", ")));
             section.forgive_unknown_keys();
             None
         }
@@ -70,18 +65,10 @@ fn v4l2(section: &mut Section<'_>) -> Option<V4l2Config> {
     let width = section.integer("width", side.clone()).map_or(V4L2_WIDTH, |n| n as u32);
     let height = section.integer("height", side).map_or(V4L2_HEIGHT, |n| n as u32);
     let interval = interval(section, V4L2_INTERVAL);
-    let format = section.string("format").and_then(|name| pixel_format(section, &name));
+    let format =
+        section.word("format", &PixelFormat::ALL.map(PixelFormat::name)).and_then(PixelFormat::named);
     let controls = section.section("controls", |section| Some(settings(section))).unwrap_or_default();
     Some(V4l2Config { device: device?, width, height, interval, format, controls })
-}
-
-fn pixel_format(section: &Section<'_>, name: &str) -> Option<PixelFormat> {
-    let format = PixelFormat::named(name);
-    if format.is_none() {
-        let known = PixelFormat::ALL.map(PixelFormat::name).join(", ");
-        section.problem("format", format!("must be one of {known} (got {name:?})"));
-    }
-    format
 }
 
 /// Which controls there are is the camera's to say, when it is opened.
@@ -162,11 +149,11 @@ fn pipe(section: &mut Section<'_>) -> Option<PipeConfig> {
     if command.as_ref().is_some_and(|words| words.first().is_none_or(String::is_empty)) {
         section.problem("command", "must name a program, and may have arguments after it");
     }
-    let format = section.string("format").unwrap_or_else(|| "mjpeg".to_owned());
+    let format = section.word("format", &["mjpeg", "rgb24"]).unwrap_or("mjpeg");
     let side = 1..=u64::from(photo::SIDE_MAX);
     let [width, height] = ["width", "height"].map(|key| section.integer(key, side.clone()));
     let interval = interval(section, PIPE_INTERVAL);
-    let format = match (format.as_str(), width, height) {
+    let format = match (format, width, height) {
         ("mjpeg", None, None) => PipeFormat::Mjpeg,
         ("mjpeg", _, _) => {
             section.problem("width", "and height are those of the pictures themselves with format \"mjpeg\"");
@@ -175,12 +162,8 @@ fn pipe(section: &mut Section<'_>) -> Option<PipeConfig> {
         ("rgb24", Some(width), Some(height)) if width * height * 3 <= photo::DECODED_BYTES_MAX => {
             PipeFormat::Rgb24 { width: width as u32, height: height as u32 }
         }
-        ("rgb24", _, _) => {
+        _ => {
             section.problem("format", "\"rgb24\" needs the width and height that the program writes");
-            return None;
-        }
-        (other, _, _) => {
-            section.problem("format", format!("must be \"mjpeg\" or \"rgb24\" (got {other:?})"));
             return None;
         }
     };
@@ -214,13 +197,9 @@ fn rtsp(section: &mut Section<'_>, folder: &Path) -> Option<RtspConfig> {
         .required_string("url")
         .and_then(|url| Address::parse(&url).map_err(|why| section.problem("url", why)).ok());
     let credentials = super::mqtt::credentials(section, folder);
-    let transport = match section.string("transport").as_deref() {
-        None | Some("tcp") => Transport::Tcp,
+    let transport = match section.word("transport", &["tcp", "udp"]) {
         Some("udp") => Transport::Udp,
-        Some(other) => {
-            section.problem("transport", format!("must be \"tcp\" or \"udp\" (got {other:?})"));
-            Transport::Tcp
-        }
+        _ => Transport::Tcp,
     };
     let interval = interval(section, RTSP_INTERVAL);
     let (address, in_url) = address?;

@@ -139,16 +139,7 @@ fn texts(section: &mut Section<'_>, key: &str) -> Vec<String> {
 fn question(section: &mut Section<'_>) -> Option<QuestionConfig> {
     let (id, asked) = (id(section), text(section, "question"));
     let choices = texts(section, "choices");
-    let kind = match section.string("type") {
-        None => None,
-        Some(word) => {
-            let kind = answer_kind(&word);
-            if kind.is_none() {
-                section.problem("type", format!("must be yes_no, number, color or one_of (got {word:?})"));
-            }
-            kind
-        }
-    };
+    let kind = section.word("type", &ANSWER_KINDS).and_then(answer_kind);
     if kind == Some(AnswerKind::Choice) && choices.is_empty() {
         section.problem("choices", "are needed for one_of");
     }
@@ -156,6 +147,8 @@ fn question(section: &mut Section<'_>) -> Option<QuestionConfig> {
     let occasion = every.map_or(Occasion::Change, Occasion::Every);
     Some(QuestionConfig { id: id?, question: Question { text: asked?, choices, kind }, occasion })
 }
+
+const ANSWER_KINDS: [&str; 4] = ["yes_no", "number", "color", "one_of"];
 
 /// The kind of answer of a word such as `yes_no`.
 pub fn answer_kind(word: &str) -> Option<AnswerKind> {

@@ -228,7 +228,6 @@ fn a_secret_is_read_from_its_file_and_never_printed() {
 #[test]
 fn the_reference_holds_every_default_and_parses_with_every_key() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir(dir.path().join("photos")).unwrap();
     let text = reference::text();
     let config = Config::parse(&text, dir.path()).unwrap();
     let least = parse(CAMERA).unwrap();
@@ -243,6 +242,15 @@ fn the_reference_holds_every_default_and_parses_with_every_key() {
 
     // The keys behind a bare `#` exist too; only their values need a machine that has them.
     let found = Config::parse(&uncommented(&text), dir.path()).unwrap_err().to_string();
+    assert!(!found.contains("unknown key"), "{found}");
+}
+
+#[test]
+fn the_whole_reference_is_valid_as_it_stands_and_knows_every_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config::parse(&reference::everything(), dir.path()).unwrap();
+    assert!(config.cameras.len() >= 6 && config.worker.is_none() && config.http.is_none());
+    let found = Config::parse(&uncommented(&reference::everything()), dir.path()).unwrap_err().to_string();
     assert!(!found.contains("unknown key"), "{found}");
 }
 
@@ -328,8 +336,8 @@ fn a_source_that_this_build_lacks_is_one_clear_problem() {
 fn docs_config_md_is_the_reference() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/config.md");
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, reference::document()).unwrap();
+        std::fs::write(&path, document::document()).unwrap();
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == reference::document(), "docs/config.md is stale: UPDATE_DOCS=1 writes it anew");
+    assert!(found == document::document(), "docs/config.md is stale: UPDATE_DOCS=1 writes it anew");
 }

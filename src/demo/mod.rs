@@ -42,6 +42,7 @@ pub fn config(port: u16, threads: NonZeroUsize) -> Config {
         threads,
         mqtt: MqttConfig { host: "127.0.0.1".to_owned(), port, ..MqttConfig::default() },
         cameras: vec![camera],
+        http: None,
         worker: None,
     }
 }

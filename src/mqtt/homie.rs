@@ -15,9 +15,9 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use super::Shared;
 use super::client::{self, Client, Content, EventLoop, Outgoing, Session, Will};
 use super::topic::HomieTopics;
+use super::{Post, Shared};
 use crate::config::{MqttConfig, Qos};
 use crate::inbox::Inbox;
 use crate::message::Publication;
@@ -56,6 +56,8 @@ struct Said {
 struct Devices {
     shared: Arc<Shared>,
     topics: HomieTopics,
+    /// The cameras of the start: devices are neither made nor taken away while the daemon runs.
+    n_cameras: usize,
 }
 
 impl Homie {
@@ -72,7 +74,9 @@ impl Homie {
         let session = Session { will: Some(will), ..Session::new(&format!("{client_id}{CLIENT_SUFFIX}")) };
         let (client, eventloop) = client::client(config, &session);
         let (publications_tx, publications) = mpsc::channel(PUBLICATIONS_MAX);
-        (Homie { eventloop, client, devices: Devices { shared, topics }, publications }, publications_tx)
+        let n_cameras = shared.cameras.n_places();
+        let devices = Devices { shared, topics, n_cameras };
+        (Homie { eventloop, client, devices, publications }, publications_tx)
     }
 
     /// Publishes and listens until the publications end, then says so and disconnects, where there is a broker to
@@ -104,16 +108,20 @@ impl Homie {
 
 impl Devices {
     fn camera_id(&self, camera: usize) -> String {
-        self.topics.camera_id(&self.shared.cameras[camera].name)
+        self.topics.camera_id(&self.shared.cameras.at(camera).config.name)
+    }
+
+    fn cameras(&self) -> impl Iterator<Item = Arc<Post>> {
+        (0..self.n_cameras).map(|camera| self.shared.cameras.at(camera))
     }
 
     fn camera_ids(&self) -> Vec<String> {
-        (0..self.shared.cameras.len()).map(|camera| self.camera_id(camera)).collect()
+        (0..self.n_cameras).map(|camera| self.camera_id(camera)).collect()
     }
 
     /// The camera that is this device.
     fn camera_of(&self, id: &str) -> Option<usize> {
-        (0..self.shared.cameras.len()).find(|camera| self.camera_id(*camera) == id)
+        (0..self.n_cameras).find(|camera| self.camera_id(*camera) == id)
     }
 }
 

@@ -15,9 +15,11 @@ mod listener;
 mod outbox;
 mod outputs;
 pub mod payload;
+pub mod probe;
 mod publisher;
 pub mod purge;
 mod report;
+mod roster;
 mod sweep;
 pub mod topic;
 mod worker;
@@ -31,7 +33,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::{CameraConfig, MqttConfig};
 use crate::health::Health;
-use crate::message::{Answered, Captioned, Event, Labels, Reply, Settings};
+use crate::message::{Answered, Captioned, Event, Happening, Labels, Reply, Settings};
 use crate::spool::{Spool, SpoolError};
 use crate::standing::StandingConfig;
 use client::{Outgoing, Session, Will};
@@ -41,7 +43,9 @@ use listener::Lives;
 use outbox::Outbox;
 use outputs::Outputs;
 use payload::{BridgeEventPayload, CaptionPayload, EventPayload, LabelsPayload, Producer};
-pub use publisher::Publisher;
+pub use publisher::{News, Publisher, RosterChange};
+pub use roster::Post;
+use roster::Roster;
 use topic::{DiscoveryTopics, OnvifTopics, Topics};
 pub use worker::Worker;
 
@@ -56,11 +60,9 @@ pub const OFFLINE: &str = "offline";
 /// What both tasks know.
 struct Shared {
     topics: Topics,
-    cameras: Vec<CameraConfig>,
+    cameras: Roster,
     /// What stands for each camera; the publisher changes it.
     standing: Mutex<Vec<StandingConfig>>,
-    /// One a camera.
-    producers: Vec<Producer>,
     health: Arc<Health>,
     /// Whether the broker keeps what is true of a scene.
     retain: bool,
@@ -85,15 +87,24 @@ const DELIVERIES_MAX: usize = 4096;
 /// Prepares the tasks; nothing is connected until they run.
 ///
 /// # Errors
-/// When the queue on disk cannot be used.
+/// When another daemon uses the queue on disk.
 pub fn tasks(
     config: &MqttConfig,
     cameras: &[CameraConfig],
     producers: Vec<Producer>,
     health: Arc<Health>,
+    news: mpsc::Receiver<News>,
 ) -> Result<(Listener, Publisher, Option<Homie>), SpoolError> {
     let spool = match &config.queue {
-        Some(queue) => Some(Spool::open(&queue.dir, queue.limits, SystemTime::now())?),
+        Some(queue) => match Spool::open(&queue.dir, queue.limits, SystemTime::now()) {
+            Ok(spool) => Some(spool),
+            Err(e @ SpoolError::InUse(_)) => return Err(e),
+            // A disk that cannot be written, as a worn SD card, is no reason to stop looking.
+            Err(e) => {
+                tracing::error!(error = %e, "no queue: captions are dropped while the broker is away");
+                None
+            }
+        },
         None => None,
     };
     let topics = Topics::new(&config.base_topic);
@@ -105,11 +116,16 @@ pub fn tasks(
     let (connection_tx, connection) = watch::channel(Link::default());
     let discovery = config.discovery.as_deref().map(|prefix| DiscoveryTopics::new(prefix, &client_id));
     let standing = Mutex::new(cameras.iter().map(|camera| camera.standing.clone()).collect());
+    let post = |(config, producer): (&CameraConfig, Producer)| Post {
+        config: config.clone(),
+        producer,
+        is_gone: false,
+    };
+    let posts = cameras.iter().zip(producers).map(post);
     let shared = Arc::new(Shared {
         topics,
-        cameras: cameras.to_vec(),
+        cameras: Roster::new(posts),
         standing,
-        producers,
         health,
         retain: config.retain,
         discovery,
@@ -142,19 +158,19 @@ pub fn tasks(
         captions: vec![None; cameras.len()],
         started: Instant::now(),
         sweeping: None,
-        outputs: Outputs { homie: homie_tx, onvif },
+        outputs: Outputs { homie: homie_tx.map(|homie| (homie, cameras.len())), onvif },
+        news,
     };
     Ok((listener, publisher, homie))
 }
 
 /// What the cameras run with until somebody changes it.
 fn initial_settings(cameras: &[CameraConfig]) -> Vec<Settings> {
-    let settings = |camera: &CameraConfig| Settings {
-        enabled: true,
-        min_interval: camera.gate.min_interval,
-        prompt: camera.prompt.clone(),
-    };
-    cameras.iter().map(settings).collect()
+    cameras.iter().map(settings_of).collect()
+}
+
+fn settings_of(camera: &CameraConfig) -> Settings {
+    Settings { enabled: true, min_interval: camera.gate.min_interval, prompt: camera.prompt.clone() }
 }
 
 /// Room for the largest picture that a camera takes, beside its topic and properties.
@@ -181,6 +197,8 @@ impl Shared {
     /// Puts other things in the place of what stood for a camera, which come back.
     fn replace_standing(&self, camera: usize, config: StandingConfig) -> StandingConfig {
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let n_places = standing.len().max(camera + 1);
+        standing.resize(n_places, StandingConfig::default());
         std::mem::replace(&mut standing[camera], config)
     }
 
@@ -189,24 +207,28 @@ impl Shared {
         let Some(discovery) = &self.discovery else { return Vec::new() };
         let (topic, bridge) = payload::discovery::bridge(discovery, &self.topics);
         let bridge = Outgoing { retain: true, ..Outgoing::json(topic, payload::json(&bridge)) };
-        let cameras = (0..self.cameras.len()).filter_map(|camera| self.described(camera));
+        let cameras = self.cameras.present().into_iter().filter_map(|(camera, _)| self.described(camera));
         std::iter::once(bridge).chain(cameras).collect()
     }
 
     /// The place of a camera in the configuration.
     fn camera_named(&self, name: &str) -> Option<usize> {
-        self.cameras.iter().position(|camera| camera.name == name)
+        self.place_of(|camera| camera.name == name)
     }
 
     /// The camera whose pictures come on this topic.
     fn picture_of(&self, topic: &str) -> Option<usize> {
-        self.cameras.iter().position(|camera| camera.pictures().is_some_and(|(at, _)| at == topic))
+        self.place_of(|camera| camera.pictures().is_some_and(|(at, _)| at == topic))
+    }
+
+    fn place_of(&self, is_it: impl Fn(&CameraConfig) -> bool) -> Option<usize> {
+        self.cameras.present().into_iter().find(|(_, post)| is_it(&post.config)).map(|(place, _)| place)
     }
 
     /// The message of a caption made `age` ago, unless it is no longer true.
     fn caption(&self, captioned: &Captioned, age: Duration) -> Option<Outgoing> {
-        let (camera, producer) =
-            (&self.cameras[captioned.frame.camera], &self.producers[captioned.frame.camera]);
+        let post = self.cameras.at(captioned.frame.camera);
+        let (camera, producer) = (&post.config, &post.producer);
         let left = camera.caption_expiry().checked_sub(age)?;
         let payload = CaptionPayload::new(captioned, &camera.name, producer, SystemTime::now() - age);
         let message = Outgoing::json(self.topics.caption(&camera.name), payload::json(&payload));
@@ -215,7 +237,8 @@ impl Shared {
 
     fn answer(&self, answered: &Answered) -> Outgoing {
         let camera = answered.ask.camera;
-        let (name, producer) = (&self.cameras[camera].name, &self.producers[camera]);
+        let post = self.cameras.at(camera);
+        let (name, producer) = (&post.config.name, &post.producer);
         let payload = payload::answered(answered, name, producer, SystemTime::now());
         self.reply(&answered.ask.reply, name, payload)
     }
@@ -223,27 +246,29 @@ impl Shared {
     /// One that is asked again and again expires when it is not; one about the scene is true as long as that.
     fn standing_answer(&self, id: &str, answered: &Answered) -> Outgoing {
         let camera = answered.ask.camera;
-        let (name, producer) = (&self.cameras[camera].name, &self.producers[camera]);
+        let post = self.cameras.at(camera);
+        let (name, producer) = (&post.config.name, &post.producer);
         let payload = payload::answered(answered, name, producer, SystemTime::now());
         Outgoing { retain: self.retain, ..Outgoing::json(self.topics.question(name, id), payload) }
     }
 
     fn labels(&self, labels: &Labels) -> Outgoing {
         let camera = labels.frame.camera;
-        let (name, producer) = (&self.cameras[camera].name, &self.producers[camera]);
+        let post = self.cameras.at(camera);
+        let (name, producer) = (&post.config.name, &post.producer);
         let payload = LabelsPayload::new(labels, name, producer, SystemTime::now());
         Outgoing { retain: self.retain, ..Outgoing::json(self.topics.labels(name), payload::json(&payload)) }
     }
 
     fn event(&self, event: &Event) -> Outgoing {
-        let name = &self.cameras[event.frame.camera].name;
+        let name = &self.cameras.at(event.frame.camera).config.name;
         let payload = EventPayload::new(event, name, SystemTime::now());
         Outgoing::json(self.topics.event(name), payload::json(&payload))
     }
 
     /// The picture of a caption, with its expiry.
     fn image(&self, camera: usize, jpeg: Vec<u8>) -> Outgoing {
-        let camera = &self.cameras[camera];
+        let camera = &self.cameras.at(camera).config;
         let expiry = Some(camera.caption_expiry());
         Outgoing { retain: self.retain, expiry, ..Outgoing::jpeg(self.topics.image(&camera.name), jpeg) }
     }
@@ -251,8 +276,14 @@ impl Shared {
     /// That a camera came or went.
     fn bridge_event(&self, camera: usize, is_online: bool) -> Outgoing {
         let fault = self.health.camera_fault(camera).filter(|_| !is_online);
-        let name = &self.cameras[camera].name;
-        let payload = BridgeEventPayload::new(name, is_online, fault, SystemTime::now());
+        let name = &self.cameras.at(camera).config.name;
+        let payload = BridgeEventPayload::of_camera(name, is_online, fault, SystemTime::now());
+        Outgoing::json(self.topics.bridge_event(), payload::json(&payload))
+    }
+
+    /// What happened to the daemon itself.
+    fn daemon_event(&self, happening: &Happening) -> Outgoing {
+        let payload = BridgeEventPayload::of_daemon(happening, SystemTime::now());
         Outgoing::json(self.topics.bridge_event(), payload::json(&payload))
     }
 

@@ -25,8 +25,8 @@ pub(super) struct Outbox {
     next_ticket: Ticket,
     /// Number of the next stored message to go out.
     next_stored: u64,
-    /// A failure of the disk was logged, and nothing was stored since.
-    is_failing: bool,
+    /// How often the disk did what it should since a failure of it was logged; none where none was, or long ago.
+    well_since: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -54,6 +54,9 @@ pub(super) enum Kept {
     /// There was no room for it.
     Lost,
 }
+
+/// A disk that did what it should so often in a row works again.
+const WELL: u32 = 100;
 
 impl Outbox {
     pub(super) fn new(spool: Option<Spool>) -> Outbox {
@@ -160,15 +163,16 @@ impl Outbox {
         self.heard(stored)
     }
 
-    /// A disk that fails is said once, until it works again.
+    /// A disk that fails is said once, until it has worked for a while: on one that is full a short message finds room
+    /// between two that do not.
     fn heard<T>(&mut self, result: Result<T, SpoolError>) -> Option<T> {
         match result {
             Ok(value) => {
-                self.is_failing = false;
+                self.well_since = self.well_since.map(|n| n + 1).filter(|n| *n < WELL);
                 Some(value)
             }
             Err(e) => {
-                if !std::mem::replace(&mut self.is_failing, true) {
+                if self.well_since.replace(0).is_none() {
                     tracing::error!(error = %e, "messages cannot be kept on disk");
                 }
                 None

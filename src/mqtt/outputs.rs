@@ -6,30 +6,29 @@ use super::client::Outgoing;
 use super::payload;
 use super::payload::onvif::scene_event;
 use super::topic::OnvifTopics;
-use crate::config::CameraConfig;
 use crate::health::{Count, Health};
 use crate::message::Publication;
 
 /// The outputs that are configured.
 pub(super) struct Outputs {
-    /// To the devices of the Homie convention, which have a connection of their own.
-    pub(super) homie: Option<mpsc::Sender<Publication>>,
+    /// To the devices of the Homie convention, which have a connection of their own, and how many cameras it knows.
+    pub(super) homie: Option<(mpsc::Sender<Publication>, usize)>,
     pub(super) onvif: Option<OnvifTopics>,
 }
 
 impl Outputs {
     /// Hands a result on. Never waits: full means dropped and counted.
     pub(super) fn forward(&self, publication: &Publication, health: &Health) {
-        let Some(homie) = &self.homie else { return };
-        if homie.try_send(publication.clone()).is_err() {
+        let Some((homie, n_cameras)) = &self.homie else { return };
+        if publication.camera() < *n_cameras && homie.try_send(publication.clone()).is_err() {
             health.count(publication.camera(), Count::Dropped);
         }
     }
 
     /// The ONVIF event of a result, where there is one.
-    pub(super) fn event(&self, publication: &Publication, cameras: &[CameraConfig]) -> Option<Outgoing> {
+    pub(super) fn event(&self, publication: &Publication, camera: &str) -> Option<Outgoing> {
         let topics = self.onvif.as_ref()?;
-        let (camera, event) = scene_event(publication, cameras)?;
+        let event = scene_event(publication, camera)?;
         Some(Outgoing::json(topics.scene_text(camera), payload::json(&event)))
     }
 }
@@ -44,7 +43,7 @@ mod tests {
     #[test]
     fn what_finds_the_channel_full_is_dropped_and_counted() {
         let (homie, mut publications) = mpsc::channel(1);
-        let (outputs, health) = (Outputs { homie: Some(homie), onvif: None }, Health::new(2, None));
+        let (outputs, health) = (Outputs { homie: Some((homie, 2)), onvif: None }, Health::new(2, None));
         for prompt in ["first", "second"] {
             let settings =
                 Settings { enabled: true, min_interval: Duration::ZERO, prompt: prompt.to_owned() };

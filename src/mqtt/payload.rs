@@ -156,6 +156,9 @@ pub struct StatsPayload {
     pub uptime_s: u64,
     /// Messages that wait on disk for the broker.
     pub queued: u64,
+    /// Frames of one camera are looked at no more often than this, since memory is short or the machine hot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_interval_s: Option<f64>,
     pub cameras: Vec<CameraStatsPayload>,
 }
 

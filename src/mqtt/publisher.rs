@@ -1,6 +1,8 @@
 //! Turns results into messages, and publishes the whole retained state again on every new connection, since the broker
 //! may have forgotten it.
 
+mod news;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -16,6 +18,7 @@ use super::{Connection, Link, OFFLINE, ONLINE, SWEEP, Shared};
 use crate::health::{self, Count};
 use crate::message::{Captioned, Publication, Settings};
 use crate::standing::StandingConfig;
+pub use news::{News, RosterChange};
 
 const STATS_INTERVAL: Duration = Duration::from_secs(60);
 /// How long the last messages may take to be acknowledged.
@@ -47,6 +50,7 @@ pub struct Publisher {
     /// Since when former descriptions are listened for.
     pub(super) sweeping: Option<Instant>,
     pub(super) outputs: Outputs,
+    pub(super) news: mpsc::Receiver<News>,
 }
 
 impl Publisher {
@@ -63,6 +67,7 @@ impl Publisher {
                     Some(publication) => self.publish(publication).await,
                     None => break,
                 },
+                Some(news) = self.news.recv() => self.hear(news).await,
                 changed = self.connection.changed() => match changed {
                     Ok(()) => self.turn().await,
                     // The listener is gone before its time: nothing can be published any more.
@@ -78,6 +83,7 @@ impl Publisher {
                 },
                 _ = stats.tick() => self.publish_stats().await,
                 _ = status.tick() => {
+                    self.shared.health.set_queued(self.outbox.n_waiting());
                     health::notify(&[NotifyState::Status(&self.shared.health.status_line())]);
                     tokio::task::block_in_place(|| self.outbox.sync());
                     self.end_sweep().await
@@ -167,8 +173,9 @@ impl Publisher {
             self.client.subscribe(filter).await?;
         }
         self.sweeping = Some(Instant::now());
-        for camera in &self.shared.cameras {
-            if let Some((topic, _)) = camera.pictures() {
+        let present = self.shared.cameras.present();
+        for (_, camera) in &present {
+            if let Some((topic, _)) = camera.config.pictures() {
                 self.client.subscribe(topic.to_owned()).await?;
             }
         }
@@ -177,8 +184,8 @@ impl Publisher {
         self.client.publish(info).await?;
         self.publish_availability().await?;
         self.publish_changes().await?;
-        for camera in 0..self.settings.len() {
-            self.publish_settings(camera).await?;
+        for (camera, _) in &present {
+            self.publish_settings(*camera).await?;
         }
         for state in self.states.values() {
             self.client.publish(state.clone()).await?;
@@ -199,7 +206,8 @@ impl Publisher {
     /// How things stand is retained; that they changed is an event.
     async fn publish_changes(&mut self) -> Result<(), LinkError> {
         let online = self.shared.health.cameras_online().borrow().clone();
-        for (camera, is_online) in online.into_iter().enumerate() {
+        for (camera, _) in self.shared.cameras.present() {
+            let is_online = online[camera];
             // What cannot be kept is said over the next connection, if it is still so.
             if self.said_online[camera] != is_online {
                 let event = self.shared.bridge_event(camera, is_online);
@@ -216,9 +224,10 @@ impl Publisher {
             return Ok(());
         }
         let online = self.shared.health.cameras_online().borrow().clone();
-        for (camera, online) in self.shared.cameras.iter().zip(online) {
-            let word = if online { ONLINE } else { OFFLINE };
-            self.client.publish(Outgoing::state(self.shared.topics.availability(&camera.name), word)).await?;
+        for (camera, post) in self.shared.cameras.present() {
+            let word = if online[camera] { ONLINE } else { OFFLINE };
+            let topic = self.shared.topics.availability(&post.config.name);
+            self.client.publish(Outgoing::state(topic, word)).await?;
         }
         Ok(())
     }
@@ -227,7 +236,8 @@ impl Publisher {
         if !self.is_connected {
             return Ok(());
         }
-        let (topics, name) = (&self.shared.topics, &self.shared.cameras[camera].name);
+        let post = self.shared.cameras.at(camera);
+        let (topics, name) = (&self.shared.topics, &post.config.name);
         let Settings { enabled, min_interval, prompt } = &self.settings[camera];
         let interval = min_interval.as_secs_f64().to_string();
         for (topic, word) in [
@@ -245,8 +255,16 @@ impl Publisher {
         if self.connection.has_changed().unwrap_or(false) {
             self.turn().await?;
         }
+        // A camera is known before anything comes of it.
+        while let Ok(news) = self.news.try_recv() {
+            self.hear(news).await?;
+        }
+        let post = self.shared.cameras.at(publication.camera());
+        if post.is_gone {
+            return Ok(());
+        }
         self.outputs.forward(&publication, &self.shared.health);
-        if let Some(event) = self.outputs.event(&publication, &self.shared.cameras) {
+        if let Some(event) = self.outputs.event(&publication, &post.config.name) {
             self.keep(publication.camera(), event).await?;
         }
         match publication {
@@ -290,7 +308,7 @@ impl Publisher {
 
     /// Takes over what stands for a camera: the state of what is gone goes, and Home Assistant hears of it.
     async fn stand(&mut self, camera: usize, config: StandingConfig) -> Result<(), LinkError> {
-        let name = self.shared.cameras[camera].name.clone();
+        let name = self.shared.cameras.at(camera).config.name.clone();
         let former = self.shared.replace_standing(camera, config);
         let current = self.shared.standing(camera);
         let is_gone = |id: &String| !current.questions.iter().any(|question| question.id == *id);

@@ -2,6 +2,7 @@
 
 use super::client::{Incoming, Outgoing};
 use super::{Shared, payload};
+use crate::config::CameraConfig;
 use crate::standing::StandingConfig;
 
 impl Shared {
@@ -28,7 +29,7 @@ impl Shared {
         let Some(discovery) = &self.discovery else { return false };
         let current = |id: String| discovery.config(&id) == topic;
         let is_current = current(discovery.bridge_id())
-            || self.cameras.iter().any(|camera| current(discovery.camera_id(&camera.name)));
+            || self.place_of(|camera| current(discovery.camera_id(&camera.name))).is_some();
         discovery.is_ours(topic) && !is_current
     }
 
@@ -40,7 +41,7 @@ impl Shared {
         match aspect.strip_prefix("question/") {
             Some(id) => !standing.questions.iter().any(|question| question.id == id),
             None if aspect == "labels" => standing.labels.is_empty(),
-            None => aspect == "image" && !self.cameras[camera].image,
+            None => aspect == "image" && !self.cameras.at(camera).config.image,
         }
     }
 
@@ -48,9 +49,8 @@ impl Shared {
     /// their keys, and then not at all.
     fn without_stale_entities(&self, topic: &str, payload: &[u8]) -> Vec<Outgoing> {
         let Some(discovery) = &self.discovery else { return Vec::new() };
-        let is_it =
-            |camera: &usize| discovery.config(&discovery.camera_id(&self.cameras[*camera].name)) == topic;
-        let Some(camera) = (0..self.cameras.len()).find(is_it) else { return Vec::new() };
+        let is_it = |camera: &CameraConfig| discovery.config(&discovery.camera_id(&camera.name)) == topic;
+        let Some(camera) = self.place_of(is_it) else { return Vec::new() };
         let Ok(old) = serde_json::from_slice(payload) else { return Vec::new() };
         self.described_after(camera, &old, &self.standing(camera))
     }
@@ -58,7 +58,8 @@ impl Shared {
     /// What Home Assistant is told when other things stand for a camera.
     pub(super) fn redescribed(&self, camera: usize, former: &StandingConfig) -> Vec<Outgoing> {
         let Some(discovery) = &self.discovery else { return Vec::new() };
-        let (_, old) = payload::discovery::camera(discovery, &self.topics, &self.cameras[camera], former);
+        let (_, old) =
+            payload::discovery::camera(discovery, &self.topics, &self.cameras.at(camera).config, former);
         let mut messages = self.described_after(camera, &old, &self.standing(camera));
         if messages.is_empty() {
             messages.extend(self.described(camera));
@@ -75,7 +76,7 @@ impl Shared {
     ) -> Vec<Outgoing> {
         let Some(discovery) = &self.discovery else { return Vec::new() };
         let (topic, new) =
-            payload::discovery::camera(discovery, &self.topics, &self.cameras[camera], standing);
+            payload::discovery::camera(discovery, &self.topics, &self.cameras.at(camera).config, standing);
         let Some(farewell) = payload::discovery::farewell(old, &new) else { return Vec::new() };
         let message =
             |payload| Outgoing { retain: true, ..Outgoing::json(topic.clone(), payload::json(&payload)) };
@@ -87,7 +88,7 @@ impl Shared {
         let discovery = self.discovery.as_ref()?;
         let standing = self.standing(camera);
         let (topic, payload) =
-            payload::discovery::camera(discovery, &self.topics, &self.cameras[camera], &standing);
+            payload::discovery::camera(discovery, &self.topics, &self.cameras.at(camera).config, &standing);
         Some(Outgoing { retain: true, ..Outgoing::json(topic, payload::json(&payload)) })
     }
 }

@@ -4,7 +4,9 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::frame::FrameId;
+use crate::gate::GateConfig;
 use crate::message::Reply;
+use crate::standing::StandingConfig;
 
 /// Calls a frame by the brightness of its first pixel; pixel 255 makes encoding fail.
 struct Fake(Arc<AtomicUsize>);
@@ -112,6 +114,7 @@ impl Bench {
                 }
                 Work::Job(job) => pipeline.work(&job),
                 Work::Change(camera, changes) => pipeline.change(camera, changes),
+                Work::Watch(camera, watch) => pipeline.watch(camera, *watch),
                 Work::Idle | Work::Closed => {}
             }
         }

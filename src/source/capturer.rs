@@ -17,6 +17,8 @@ use crate::shutdown::Shutdown;
 
 /// A camera that delivered for so long was well: its next failure is a new one.
 const GOOD_MINUTE: Duration = Duration::from_secs(60);
+/// A source comes back earlier, unless the process was stopped.
+const SUSPENDED: Duration = Duration::from_secs(super::NEXT_MAX.as_secs() + 1);
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_LONGEST: Duration = Duration::from_secs(30);
 
@@ -57,6 +59,16 @@ impl Tenure {
         let number = self.holder.fetch_add(1, Relaxed) + 1;
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
         Office { tenure: Arc::clone(self), number }
+    }
+
+    /// The holder is taken to have been seen, though it may not have been.
+    pub fn forgive(&self, now: Instant) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    /// Takes the office from whoever has it; nobody gets it.
+    pub fn dismiss(&self) {
+        self.holder.fetch_add(1, Relaxed);
     }
 
     /// When the holder was appointed or last gave a sign of life.
@@ -156,7 +168,12 @@ impl Life<'_> {
         let mut source = open(&self.capturer.config, &self.capturer.mailbox)?;
         let mut last = Instant::now();
         loop {
+            let asked = Instant::now();
             let capture = source.next(shutdown)?;
+            if asked.elapsed() >= SUSPENDED {
+                // No source takes so long: the whole process stood still, which is not the camera's fault.
+                last = Instant::now();
+            }
             if !office.hold() {
                 return Ok(Ended::Replaced);
             }

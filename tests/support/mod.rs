@@ -20,12 +20,18 @@ use caption::{Answer, Caption, CaptionError, ImageView, Question, Verdict};
 use captiond::config::{CameraConfig, Config, GATE, MqttConfig, Protocol};
 use captiond::daemon::{self, Eyes};
 use captiond::gate::GateConfig;
+use captiond::logging::LogFormat;
 use captiond::pipeline::Vision;
+use captiond::pressure::Paths;
+use captiond::reload::{Load, ReloadRequest};
 use captiond::shutdown::Shutdown;
 use captiond::source::SourceConfig;
 use captiond::source::replay::{Photo, ReplayConfig};
 use engine::{Device, Tensor};
 use image::RgbImage;
+
+/// How a process of a test logs.
+pub const TEXT: LogFormat = LogFormat::Text { to_journal: false };
 
 /// How long a test waits for what must come.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -193,8 +199,16 @@ pub fn config(port: u16, protocol: Protocol, photos: &Path) -> Config {
         threads: std::num::NonZeroUsize::MIN,
         mqtt: MqttConfig { host: "127.0.0.1".to_owned(), port, protocol, ..MqttConfig::default() },
         cameras: vec![camera],
+        http: None,
         worker: None,
     }
+}
+
+/// On a machine that is neither hot nor short of memory, whatever else runs on it.
+pub fn calm() -> daemon::Options {
+    let nowhere = PathBuf::from("/nonexistent");
+    let pressure = Paths { thermal: nowhere.clone(), cgroup: None, memory_pressure: nowhere };
+    daemon::Options { pressure, ..daemon::Options::default() }
 }
 
 /// A daemon on a thread of this process.
@@ -211,11 +225,22 @@ impl RunningDaemon {
         RunningDaemon::start_with(config, eyes, hold)
     }
 
+    /// One whose configuration can change.
+    pub fn start_reloadable(config: Config, request: ReloadRequest, load: Load) -> RunningDaemon {
+        let hold = Hold::default();
+        let eyes = eyes(&hold, config.cameras.len());
+        let shutdown = Shutdown::new();
+        let inner = shutdown.clone();
+        let options = daemon::Options { reload: Some((request, load)), ..calm() };
+        let thread = thread::spawn(move || daemon::run_with(&config, eyes, &inner, options));
+        RunningDaemon { shutdown, thread: Some(thread), hold }
+    }
+
     /// With other eyes; `hold` is theirs.
     pub fn start_with(config: Config, eyes: Eyes, hold: Hold) -> RunningDaemon {
         let shutdown = Shutdown::new();
         let inner = shutdown.clone();
-        let thread = thread::spawn(move || daemon::run(&config, eyes, &inner));
+        let thread = thread::spawn(move || daemon::run_with(&config, eyes, &inner, calm()));
         RunningDaemon { shutdown, thread: Some(thread), hold }
     }
 

@@ -12,6 +12,7 @@ use captiond::config::Config;
 use captiond::shutdown::Shutdown;
 use captiond::source::{self, Capture, Source};
 
+use super::TEXT;
 use super::{DEADLINE, wait_until};
 
 const CONFIG_VARIABLE: &str = "CAPTIOND_TEST_CONFIG";
@@ -198,7 +199,7 @@ impl Drop for Viewer {
 /// The viewer's side: does what it is told, and says one line for each.
 pub fn view() {
     let Ok(config) = std::env::var(CONFIG_VARIABLE) else { return };
-    captiond::logging::start("captiond=debug").unwrap();
+    captiond::logging::start("captiond=debug", TEXT).unwrap();
     let config = Config::parse(&config, Path::new("")).unwrap().cameras.remove(0).source;
     let shutdown = Shutdown::new();
     let mut camera: Option<Box<dyn Source>> = None;

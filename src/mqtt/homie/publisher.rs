@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 use super::{DISCONNECTED, Devices, INIT, LOST, READY, Said, description};
 use crate::message::{Captioned, Publication, Settings};
 use crate::mqtt::client::{Client, LinkError};
-use crate::mqtt::{SWEEP, initial_settings, payload};
+use crate::mqtt::{SWEEP, payload, settings_of};
 
 /// How often is looked whether the sweep is over, and for faults: those of a camera that could not even be opened are no
 /// news to the watch, and others are known a moment after the camera is gone.
@@ -37,9 +37,8 @@ impl Publisher {
         devices: Devices,
         connection: watch::Receiver<u64>,
     ) -> Publisher {
-        let cameras = &devices.shared.cameras;
-        let (settings, captions) = (initial_settings(cameras), vec![None; cameras.len()]);
-        let states = vec![INIT; cameras.len()];
+        let settings = devices.cameras().map(|post| settings_of(&post.config)).collect();
+        let (captions, states) = (vec![None; devices.n_cameras], vec![INIT; devices.n_cameras]);
         Publisher {
             client,
             momentary,
@@ -140,8 +139,8 @@ impl Publisher {
         for id in &ids {
             self.client.subscribe(topics.set_filter(id)).await?;
         }
-        let cameras = &self.devices.shared.cameras;
-        let of_cameras = cameras.iter().map(|camera| description::camera(topics.root_id(), camera));
+        let of_cameras =
+            self.devices.cameras().map(|post| description::camera(topics.root_id(), &post.config));
         let documents = std::iter::once(description::root(&ids)).chain(of_cameras);
         let described = |(id, document): (&str, serde_json::Value)| {
             let text = String::from_utf8_lossy(&payload::json(&document)).into_owned();

@@ -25,10 +25,11 @@ impl Devices {
     /// A caption made `age` ago, unless it is no longer true. It expires as on the daemon's own topic.
     pub(super) fn caption(&self, captioned: &Captioned, age: Duration) -> Vec<Said> {
         let camera = captioned.frame.camera;
-        let Some(left) = self.shared.cameras[camera].caption_expiry().checked_sub(age) else {
+        let Some(left) = self.shared.cameras.at(camera).config.caption_expiry().checked_sub(age) else {
             return Vec::new();
         };
-        let (name, producer) = (&self.shared.cameras[camera].name, &self.shared.producers[camera]);
+        let post = self.shared.cameras.at(camera);
+        let (name, producer) = (&post.config.name, &post.producer);
         let caption = CaptionPayload::new(captioned, name, producer, SystemTime::now() - age);
         let id = self.camera_id(camera);
         let value = |property: &str, text: &str| {
@@ -63,7 +64,8 @@ impl Devices {
         if answered.ask.reply.topic.is_some() {
             return Vec::new();
         }
-        let (name, producer) = (&self.shared.cameras[camera].name, &self.shared.producers[camera]);
+        let post = self.shared.cameras.at(camera);
+        let (name, producer) = (&post.config.name, &post.producer);
         let whole = payload::answered(answered, name, producer, SystemTime::now());
         let text = answered.outcome.as_ref().ok().map(|reading| {
             let topic = self.topics.value(&self.camera_id(camera), QUESTION, "answer");
@@ -80,7 +82,7 @@ impl Devices {
         question: &str,
         transaction: Option<&Transaction>,
     ) -> Said {
-        let name = &self.shared.cameras[camera].name;
+        let name = &self.shared.cameras.at(camera).config.name;
         let whole = ErrorPayload::new(error, question, transaction, name, SystemTime::now());
         self.whole_answer(camera, &payload::json(&whole))
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{TransactionPayload, VERSION, timestamp};
+use crate::message::Happening;
 
 /// On `<base>/bridge/event`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -18,10 +19,15 @@ pub struct BridgeEventPayload {
     pub late: bool,
     pub ts: String,
     pub event_type: BridgeEventType,
-    pub camera: String,
-    /// Why the camera is down, where that is known.
+    /// Absent where it happened to the daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub camera: Option<String>,
+    /// Why the camera is down, where that is known; why a configuration was refused, or captions are made less often.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
+    /// Keys of a new configuration that take effect at the next start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs_restart: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -29,13 +35,53 @@ pub struct BridgeEventPayload {
 pub enum BridgeEventType {
     CameraUp,
     CameraDown,
+    ConfigReloaded,
+    ConfigRefused,
+    Slowed,
+    Recovered,
 }
 
 impl BridgeEventPayload {
-    pub fn new(camera: &str, is_online: bool, fault: Option<String>, now: SystemTime) -> BridgeEventPayload {
+    fn new(event_type: BridgeEventType, now: SystemTime) -> BridgeEventPayload {
+        let (ts, needs_restart) = (timestamp(now), Vec::new());
+        BridgeEventPayload {
+            v: VERSION,
+            late: false,
+            ts,
+            event_type,
+            camera: None,
+            fault: None,
+            needs_restart,
+        }
+    }
+
+    /// A camera came or went.
+    pub fn of_camera(
+        camera: &str,
+        is_online: bool,
+        fault: Option<String>,
+        now: SystemTime,
+    ) -> BridgeEventPayload {
         let event_type = if is_online { BridgeEventType::CameraUp } else { BridgeEventType::CameraDown };
-        let camera = camera.to_owned();
-        BridgeEventPayload { v: VERSION, late: false, ts: timestamp(now), event_type, camera, fault }
+        let camera = Some(camera.to_owned());
+        BridgeEventPayload { camera, fault, ..BridgeEventPayload::new(event_type, now) }
+    }
+
+    /// Something happened to the daemon.
+    pub fn of_daemon(happening: &Happening, now: SystemTime) -> BridgeEventPayload {
+        let new = |event_type| BridgeEventPayload::new(event_type, now);
+        match happening.clone() {
+            Happening::Reloaded { needs_restart } => {
+                BridgeEventPayload { needs_restart, ..new(BridgeEventType::ConfigReloaded) }
+            }
+            Happening::Refused { why } => {
+                BridgeEventPayload { fault: Some(why), ..new(BridgeEventType::ConfigRefused) }
+            }
+            Happening::Slowed { why } => {
+                BridgeEventPayload { fault: Some(why), ..new(BridgeEventType::Slowed) }
+            }
+            Happening::Recovered => new(BridgeEventType::Recovered),
+        }
     }
 }
 

@@ -4,7 +4,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::{rounded, timestamp};
-use crate::config::CameraConfig;
 use crate::message::{Captioned, Event, Publication};
 
 pub const ONVIF_EXAMPLE: &str = include_str!("../examples/onvif.json");
@@ -43,21 +42,14 @@ pub struct OnvifData {
     pub state: Option<bool>,
 }
 
-/// The camera's name and the event of a result. Other kinds of results that are events have their arm here, and a
+/// The event of a result of this camera. Other kinds of results that are events have their arm here, and a
 /// source with the name of their rule.
-pub fn scene_event<'a>(
-    publication: &Publication,
-    cameras: &'a [CameraConfig],
-) -> Option<(&'a str, OnvifEvent)> {
+pub fn scene_event(publication: &Publication, camera: &str) -> Option<OnvifEvent> {
     match publication {
         Publication::Caption(captioned) if captioned.changed => {
-            let camera = cameras.get(captioned.frame.camera)?.name.as_str();
-            Some((camera, OnvifEvent::of_caption(captioned, camera)))
+            Some(OnvifEvent::of_caption(captioned, camera))
         }
-        Publication::Event(event) => {
-            let camera = cameras.get(event.frame.camera)?.name.as_str();
-            Some((camera, OnvifEvent::of_rule(event, camera)))
-        }
+        Publication::Event(event) => Some(OnvifEvent::of_rule(event, camera)),
         // A confirmed caption is no event: nothing has happened.
         _ => None,
     }
@@ -102,8 +94,6 @@ mod tests {
     use crate::health::Counters;
     use crate::message::{Latency, Settings};
     use crate::mqtt::payload;
-    use crate::source::SourceConfig;
-    use crate::source::replay::ReplayConfig;
 
     fn captioned(changed: bool) -> Publication {
         let captured_at = UNIX_EPOCH + Duration::from_millis(1_795_208_400_102);
@@ -120,15 +110,12 @@ mod tests {
 
     #[test]
     fn a_changed_caption_is_the_example_and_a_confirmed_one_is_no_event() {
-        let replay = ReplayConfig { photos: vec![], interval: Duration::ZERO, repeat: true };
-        let cameras = [CameraConfig::new("porch", SourceConfig::Replay(replay))];
-        let (camera, event) = scene_event(&captioned(true), &cameras).unwrap();
-        assert_eq!(camera, "porch");
+        let event = scene_event(&captioned(true), "porch").unwrap();
         let value = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).unwrap();
         assert_eq!(value(&payload::json(&event)), value(ONVIF_EXAMPLE.as_bytes()));
         let settings = Settings { enabled: true, min_interval: Duration::ZERO, prompt: String::new() };
         for other in [captioned(false), Publication::Settings(0, settings)] {
-            assert!(scene_event(&other, &cameras).is_none());
+            assert!(scene_event(&other, "porch").is_none());
         }
     }
 
