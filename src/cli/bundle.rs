@@ -21,7 +21,7 @@ struct Graph {
 pub(super) fn info(dir: &Path, json: bool) -> Result<(), Failure> {
     let bundle = Bundle::open(dir).context("open the bundle")?;
     let graphs =
-        Role::ALL.into_iter().map(|role| graph(&bundle, role)).collect::<anyhow::Result<Vec<_>>>()?;
+        bundle.manifest().roles().map(|role| graph(&bundle, role)).collect::<anyhow::Result<Vec<_>>>()?;
     if json {
         output::json(&report(&bundle, &graphs))?;
     } else {
@@ -31,9 +31,10 @@ pub(super) fn info(dir: &Path, json: bool) -> Result<(), Failure> {
 }
 
 fn graph(bundle: &Bundle, role: Role) -> anyhow::Result<Graph> {
-    let file = &bundle.manifest().graphs.get(role).file;
-    let onnx = bundle.file(file).with_context(|| format!("the bundle has no {file}"))?;
-    let stored = onnx::stored(onnx).with_context(|| format!("read {file}"))?;
+    let graph = bundle.manifest().graphs.get(role);
+    let onnx = graph.and_then(|graph| bundle.file(&graph.file));
+    let onnx = onnx.with_context(|| format!("the bundle has no {}", role.name()))?;
+    let stored = onnx::stored(onnx).with_context(|| format!("read the {}", role.name()))?;
     Ok(Graph { role, bytes: onnx.len(), stored })
 }
 

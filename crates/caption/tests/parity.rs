@@ -61,9 +61,9 @@ fn bundle() -> Bundle {
 
 fn graph(bundle: &Bundle, role: Role) -> Box<dyn Graph> {
     let manifest = bundle.manifest();
-    let onnx = bundle.file(&manifest.graphs.get(role).file).unwrap();
+    let onnx = bundle.file(&manifest.graphs.get(role).unwrap().file).unwrap();
     let engine = engine::open("tract").unwrap();
-    engine.load(role.name(), onnx, &manifest.signature(role), &EngineOptions::default()).unwrap()
+    engine.load(role.name(), onnx, &manifest.signature(role).unwrap(), &EngineOptions::default()).unwrap()
 }
 
 fn tokenizer(bundle: &Bundle) -> Arc<Tokenizer> {
@@ -81,7 +81,7 @@ struct Greedy {
 impl Greedy {
     fn new(bundle: &Bundle) -> Greedy {
         let manifest = bundle.manifest();
-        let mut settings = manifest.decoder.clone();
+        let mut settings = manifest.decoder.clone().unwrap();
         settings.beam_width = 1;
         settings.rerank = None;
         let (adapter, decoder) = (graph(bundle, Role::Adapter), graph(bundle, Role::Decoder));
