@@ -1,4 +1,5 @@
-//! `bundle info`: what a bundle is, and in what form it stores its weights.
+//! `bundle import` and `bundle info`: a bundle of what others exported; what a bundle is, and in what form it stores its
+//! weights.
 
 use std::path::Path;
 
@@ -6,9 +7,49 @@ use anyhow::Context;
 use caption::Bundle;
 use caption::bundle::Role;
 use engine::onnx::{self, Stored};
+use import::ImportOptions;
 use serde_json::{Value, json};
 
 use super::{Failure, output};
+
+/// The form in which an export stores its weights.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum VariantArg {
+    Fp32,
+    Fp16,
+    /// Dynamically quantized to int8
+    Quantized,
+    /// Four bits in blocks
+    Q4,
+}
+
+impl From<VariantArg> for import::Variant {
+    fn from(arg: VariantArg) -> import::Variant {
+        match arg {
+            VariantArg::Fp32 => import::Variant::Fp32,
+            VariantArg::Fp16 => import::Variant::Fp16,
+            VariantArg::Quantized => import::Variant::Quantized,
+            VariantArg::Q4 => import::Variant::Q4,
+        }
+    }
+}
+
+/// Makes a bundle of an export and says what was assumed.
+pub(super) fn import(dir: &Path, out: &Path, options: &ImportOptions) -> Result<(), Failure> {
+    let imported = import::import(dir, out, options).context("import")?;
+    let [rows, columns] = imported.manifest.embedding.patches;
+    output::line(&format!("bundle      {}", out.display()))?;
+    output::line(&format!("license     {}", imported.manifest.license))?;
+    output::line(&format!(
+        "embedding   {} wide, {rows} x {columns} patches",
+        imported.manifest.embedding.dim
+    ))?;
+    for note in imported.notes {
+        output::line(&format!("note        {note}"))?;
+    }
+    output::line("It labels pictures; `captiond-train adapt` makes a captioner of it.")?;
+    Ok(())
+}
 
 /// One graph: its role, file, size and weights.
 struct Graph {

@@ -139,6 +139,26 @@ enum MqttCommand {
 
 #[derive(Debug, Subcommand)]
 enum BundleCommand {
+    /// Make an encoder bundle of a CLIP model that was exported to ONNX
+    Import {
+        /// The folder of the export: onnx/vision_model.onnx, onnx/text_model.onnx, tokenizer.json and settings
+        dir: PathBuf,
+        /// The folder of the bundle
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Name of the bundle [default: that of the folder]
+        #[arg(long)]
+        name: Option<String>,
+        /// Terms of the weights [default: those that the export's README.md names]
+        #[arg(long, value_name = "TEXT")]
+        license: Option<String>,
+        /// Which of several forms of the graphs to take [default: the most exact one]
+        #[arg(long, value_enum)]
+        variant: Option<bundle::VariantArg>,
+        /// What cosines are multiplied by before a softmax [default: as the export says, else 100]
+        #[arg(long, value_name = "X")]
+        logit_scale: Option<f32>,
+    },
     /// Verify a bundle and print its licence, origin, and the size and numeric types of its graphs
     Info {
         /// The folder of the bundle
@@ -212,9 +232,19 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Mqtt { command: MqttCommand::Purge { config } } => serve::purge(&config),
         Command::Demo { count, bundle } => serve::demo(count, &bundle),
         Command::Cameras { json, dev } => cameras::cameras(&dev, json),
-        Command::Bundle { command: BundleCommand::Info { dir, json } } => bundle::info(&dir, json),
+        Command::Bundle { command } => bundle(command),
         Command::Bench { inputs, runs, warmup, bundle, json } => {
             bench::bench(&inputs, bench::Plan { runs, warmup }, &bundle, json)
+        }
+    }
+}
+
+fn bundle(command: BundleCommand) -> Result<(), Failure> {
+    match command {
+        BundleCommand::Info { dir, json } => bundle::info(&dir, json),
+        BundleCommand::Import { dir, out, name, license, variant, logit_scale } => {
+            let variant = variant.map(Into::into);
+            bundle::import(&dir, &out, &import::ImportOptions { name, license, variant, logit_scale })
         }
     }
 }
