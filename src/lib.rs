@@ -46,6 +46,7 @@ pub mod message;
 pub mod mqtt;
 pub mod photo;
 pub mod pipeline;
+pub mod pull;
 pub mod shutdown;
 pub mod source;
 pub mod spool;

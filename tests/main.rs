@@ -14,6 +14,7 @@ mod memory;
 mod mqtt;
 mod mutated;
 mod onvif;
+mod pull;
 mod recipes;
 mod robot;
 #[cfg(feature = "rtsp")]

@@ -11,6 +11,7 @@ use import::ImportOptions;
 use serde_json::{Value, json};
 
 use super::{Failure, output};
+use crate::pull::{self, Pull};
 
 /// The form in which an export stores its weights.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -48,6 +49,26 @@ pub(super) fn import(dir: &Path, out: &Path, options: &ImportOptions) -> Result<
         output::line(&format!("note        {note}"))?;
     }
     output::line("It labels pictures; `captiond-train adapt` makes a captioner of it.")?;
+    Ok(())
+}
+
+/// Fetches and installs, and says what came.
+pub(super) fn pull(job: &Pull) -> Result<(), Failure> {
+    let pulled = pull::pull(job).context("pull")?;
+    for note in pulled.notes {
+        output::line(&format!("note        {note}"))?;
+    }
+    output::line(&format!("bundle      {}  {}", pulled.dir.display(), pulled.id))?;
+    Ok(())
+}
+
+/// The models that have a name.
+pub(super) fn list(registry: Option<&Path>) -> Result<(), Failure> {
+    for entry in pull::registry(registry).context("pull")?.models {
+        let verified = if entry.is_verified() { "" } else { "  (unverified)" };
+        output::line(&format!("{:<16}  {}{verified}", entry.name, entry.about))?;
+        output::line(&format!("{:<16}  {}", "", entry.license))?;
+    }
     Ok(())
 }
 

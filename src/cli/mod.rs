@@ -18,6 +18,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{self, Problems};
 use crate::logging;
 use crate::mqtt::client::LOG_FILTER;
+use crate::pull::Pull;
 
 /// A command failed while it ran.
 pub const EXIT_FAILURE: u8 = 1;
@@ -159,6 +160,26 @@ enum BundleCommand {
         #[arg(long, value_name = "X")]
         logit_scale: Option<f32>,
     },
+    /// Fetch a model by its name or a bundle by its address, verify it, and install it
+    Pull {
+        /// A name of the registry, or the address of a bundle's folder; without one, the names are listed
+        what: Option<String>,
+        /// The folder of the result [default: the name, in the current folder]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// A list of models in the place of the one that ships
+        #[arg(long, value_name = "FILE")]
+        registry: Option<PathBuf>,
+        /// An address or a folder that has NAME/PATH for every file
+        #[arg(long, value_name = "URL|DIR")]
+        mirror: Option<String>,
+        /// Take what was fetched before, or a mirror's folder; never the network
+        #[arg(long)]
+        offline: bool,
+        /// How long a server may send next to nothing
+        #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+        patience: std::time::Duration,
+    },
     /// Verify a bundle and print its licence, origin, and the size and numeric types of its graphs
     Info {
         /// The folder of the bundle
@@ -242,6 +263,21 @@ fn run(command: Command) -> Result<(), Failure> {
 fn bundle(command: BundleCommand) -> Result<(), Failure> {
     match command {
         BundleCommand::Info { dir, json } => bundle::info(&dir, json),
+        BundleCommand::Pull { what, out, registry, mirror, offline, patience } => {
+            let job = |what| Pull {
+                what,
+                out,
+                registry: registry.clone(),
+                mirror,
+                offline,
+                patience,
+                say: output::tell,
+            };
+            match what {
+                Some(what) => bundle::pull(&job(what)),
+                None => bundle::list(registry.as_deref()),
+            }
+        }
         BundleCommand::Import { dir, out, name, license, variant, logit_scale } => {
             let variant = variant.map(Into::into);
             bundle::import(&dir, &out, &import::ImportOptions { name, license, variant, logit_scale })

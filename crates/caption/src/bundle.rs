@@ -4,6 +4,7 @@
 
 mod answers;
 mod manifest;
+mod ports;
 mod search;
 mod validate;
 

@@ -15,6 +15,7 @@ mod masks;
 mod net;
 mod probe;
 mod quantized;
+pub mod registry;
 mod settings;
 mod text;
 mod towers;
