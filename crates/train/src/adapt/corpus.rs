@@ -93,7 +93,7 @@ impl Corpus {
 }
 
 /// The usable sentences of a file, by scene, no wording twice, and how many lines were passed over.
-fn groups(path: &Path) -> Result<(Vec<Vec<String>>, usize)> {
+pub(super) fn groups(path: &Path) -> Result<(Vec<Vec<String>>, usize)> {
     let found = std::fs::metadata(path).with_context(|| format!("read {}", path.display()))?;
     ensure!(found.len() <= BYTES_MAX, "{}: {} bytes are more than {BYTES_MAX}", path.display(), found.len());
     let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
@@ -228,7 +228,7 @@ fn encoder(bundle: &Bundle) -> Result<TextEncoder> {
 }
 
 /// The rows of `groups`, the first of which is row `first`, to train on and to hold out: whole scenes.
-fn split(groups: &[Vec<String>], first: usize, share: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
+pub(super) fn split(groups: &[Vec<String>], first: usize, share: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
     let mut starts = Vec::with_capacity(groups.len());
     let mut at = first;
     for group in groups {
@@ -248,7 +248,7 @@ fn split(groups: &[Vec<String>], first: usize, share: f64, seed: u64) -> (Vec<us
 
 /// CapDec's rule from text alone: noise as large as what lies between two captions of one scene (Nukrai et al. 2022,
 /// section 3.2), here as a cosine. A list without scenes has no such captions: the nearest other sentence stands for one.
-fn noise(args: &AdaptArgs, examples: &Examples, own: &[usize]) -> (f32, &'static str) {
+pub(super) fn noise(args: &AdaptArgs, examples: &Examples, own: &[usize]) -> (f32, &'static str) {
     if let Some(cosine) = args.noise_cosine {
         return (cosine, "as given");
     }
