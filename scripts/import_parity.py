@@ -32,7 +32,7 @@ VIT = {  # vision width, layers, heads, patch, side; text width, layers, heads; 
     "tinyclip": (256, 10, 4, 16, 224, 256, 3, 4, 512),  # TinyCLIP-ViT-8M-16-Text-3M
     "tiny": (32, 2, 2, 8, 32, 32, 2, 2, 16),
 }
-OPEN_CLIP = {"open_clip-b-32": "ViT-B-32", "rn50": "RN50", "mobileclip-s1": "MobileCLIP-S1", "siglip": "ViT-B-16-SigLIP"}
+OPEN_CLIP = {"open_clip-b-32": "ViT-B-32", "rn50": "RN50", "mobileclip-s1": "MobileCLIP-S1"}
 
 
 class Wrapped(torch.nn.Module):
@@ -115,8 +115,6 @@ def open_clip_model(name: str, out: pathlib.Path, data: pathlib.Path):
     size = model.visual.image_size
     side = size if isinstance(size, int) else size[0]
     mode, mean, std = "shortest", CLIP_MEAN, CLIP_STD
-    if name == "siglip":
-        mode, mean, std = "squash", [0.5] * 3, [0.5] * 3
     if name == "mobileclip-s1":
         mean, std = [0.0] * 3, [1.0] * 3
     context = model.context_length

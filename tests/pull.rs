@@ -220,7 +220,8 @@ fn registry(work: &Path, source: &str, files: &HashMap<String, Vec<u8>>, hashed:
     let mut text = format!(
         "format = 1\n[[model]]\nname = \"tiny\"\nabout = \"a test\"\nlicense = \"MIT\"\nkind = \"bundle\"\nsource = \"{source}\"\n"
     );
-    for (path, bytes) in files {
+    let sorted: std::collections::BTreeMap<&String, &Vec<u8>> = files.iter().collect();
+    for (path, bytes) in sorted {
         text += &format!("[[model.file]]\npath = \"{}\"\n", path.trim_start_matches("tiny/"));
         if hashed {
             let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();

@@ -61,16 +61,17 @@ impl Downloads {
         Ok(Downloads { runtime, client, patience, say })
     }
 
-    /// Fetches `url` to the file `to`, of `bytes` bytes if that is known, else at most `most`. Blocks.
+    /// Fetches `url` to the file `to`, of `bytes` bytes if that is known, else at most `most`. `hashed` says that its
+    /// bytes will be compared with a hash. Blocks.
     ///
     /// # Errors
     /// When several tries in a row bring nothing, or the server refuses; what has come stays beside `to`.
-    pub(super) fn file(&self, url: &str, to: &Path, bytes: Option<u64>, most: u64) -> Result<()> {
+    pub(super) fn file(&self, url: &str, to: &Path, size: Size, hashed: bool) -> Result<()> {
         let part = beside(to, ".part");
         let mut tries = 0;
         loop {
             let before = length(&part);
-            match self.runtime.block_on(self.part(url, &part, bytes, most)) {
+            match self.runtime.block_on(self.part(url, &part, size, hashed)) {
                 Ok(()) => break,
                 Err(Stopped::Refused(e)) => return Err(e.context(format!("fetch {url}"))),
                 Err(Stopped::Cut(e)) => {
@@ -91,12 +92,12 @@ impl Downloads {
     }
 
     /// One request for what is missing of a part.
-    async fn part(&self, url: &str, part: &Path, bytes: Option<u64>, most: u64) -> Result<(), Stopped> {
+    async fn part(&self, url: &str, part: &Path, size: Size, hashed: bool) -> Result<(), Stopped> {
         let tag_file = beside(part, ".etag");
         let tag = fs::read_to_string(&tag_file).unwrap_or_default();
-        let mut have = length(part);
-        let mut request = self.client.get(url);
         // Without a tag nobody knows whether the rest belongs to what is there, unless a hash will tell.
+        let mut have = if hashed || !tag.is_empty() { length(part) } else { 0 };
+        let mut request = self.client.get(url);
         if have > 0 {
             request = request.header(RANGE, format!("bytes={have}-"));
             if !tag.is_empty() {
@@ -117,6 +118,7 @@ impl Downloads {
             }
             _ => return Err(Stopped::Refused(anyhow!("it answers {status}"))),
         }
+        let Size { bytes, most } = size;
         let limit = bytes.unwrap_or(most);
         let whole = response.content_length().map(|rest| rest + have);
         if let Some(whole) =
@@ -132,7 +134,7 @@ impl Downloads {
         fs::write(&tag_file, strong).map_err(kept)?;
         let file = OpenOptions::new().create(true).append(true).open(part).map_err(kept)?;
         file.set_len(have).map_err(kept)?;
-        self.body(response, file, have, Size { bytes, limit }, url).await
+        self.body(response, file, have, Size { bytes, most: limit }, url).await
     }
 
     async fn body(
@@ -140,7 +142,7 @@ impl Downloads {
         mut response: Response,
         mut file: File,
         mut have: u64,
-        Size { bytes, limit }: Size,
+        Size { bytes, most }: Size,
         url: &str,
     ) -> Result<(), Stopped> {
         let mut said = Instant::now();
@@ -149,8 +151,8 @@ impl Downloads {
             let piece = response.chunk().await.map_err(|e| Stopped::Cut(anyhow!("{}", chain(&e))))?;
             let Some(piece) = piece else { break };
             have += piece.len() as u64;
-            if have > limit {
-                return Err(Stopped::Refused(anyhow!("it sends more than {limit} bytes")));
+            if have > most {
+                return Err(Stopped::Refused(anyhow!("it sends more than {most} bytes")));
             }
             file.write_all(&piece).map_err(|e| Stopped::Refused(anyhow!("write: {e}")))?;
             if window.elapsed() >= self.patience {
@@ -176,10 +178,13 @@ impl Downloads {
     }
 }
 
-/// What a body may hold.
-struct Size {
-    bytes: Option<u64>,
-    limit: u64,
+/// What a file may hold.
+#[derive(Clone, Copy)]
+pub(super) struct Size {
+    /// What it must have, if that is known.
+    pub(super) bytes: Option<u64>,
+    /// What it may have at most.
+    pub(super) most: u64,
 }
 
 /// Whether a request that could not be sent may fare better the next time.

@@ -14,7 +14,7 @@ use caption::{Bundle, bundle};
 use import::registry::{self, Entry, File, Kind, Registry};
 use sha2::{Digest as _, Sha256};
 
-use self::download::Downloads;
+use self::download::{Downloads, Size};
 
 /// Largest file whose size is not known beforehand, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -195,7 +195,8 @@ fn fetch_within(job: &Pull, origin: &Origin, files: &[File], staging: &Path, mos
                     downloads = Some(Downloads::open(job.patience, job.say)?);
                 }
                 let Some(downloads) = &downloads else { bail!("no connection") };
-                downloads.file(&format!("{base}{}", file.path), &to, file.bytes, most)?;
+                let size = Size { bytes: file.bytes, most };
+                downloads.file(&format!("{base}{}", file.path), &to, size, file.sha256.is_some())?;
             }
         }
         if !is_right(&to, file)? {

@@ -174,7 +174,7 @@ impl Layout {
         let described: Vec<String> = files
             .into_iter()
             .map(|file| {
-                let digest = std::fs::read(file).map(|bytes| Sha256::digest(bytes)).unwrap_or_default();
+                let digest = std::fs::read(file).map(Sha256::digest).unwrap_or_default();
                 let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
                 let name = file.strip_prefix(&self.dir).unwrap_or(file);
                 format!("{} (sha256 {hex})", name.display())
