@@ -52,6 +52,7 @@ pub mod mqtt;
 pub mod photo;
 pub mod pipeline;
 pub mod pressure;
+pub mod pull;
 pub mod reload;
 pub mod shutdown;
 pub mod source;

@@ -1,4 +1,5 @@
-//! `bundle info`: what a bundle is, and in what form it stores its weights.
+//! `bundle import` and `bundle info`: a bundle of what others exported; what a bundle is, and in what form it stores its
+//! weights.
 
 use std::path::Path;
 
@@ -6,9 +7,70 @@ use anyhow::Context;
 use caption::Bundle;
 use caption::bundle::Role;
 use engine::onnx::{self, Stored};
+use import::ImportOptions;
 use serde_json::{Value, json};
 
 use super::{Failure, output};
+use crate::pull::{self, Pull};
+
+/// The form in which an export stores its weights.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum VariantArg {
+    Fp32,
+    Fp16,
+    /// Dynamically quantized to int8
+    Quantized,
+    /// Four bits in blocks
+    Q4,
+}
+
+impl From<VariantArg> for import::Variant {
+    fn from(arg: VariantArg) -> import::Variant {
+        match arg {
+            VariantArg::Fp32 => import::Variant::Fp32,
+            VariantArg::Fp16 => import::Variant::Fp16,
+            VariantArg::Quantized => import::Variant::Quantized,
+            VariantArg::Q4 => import::Variant::Q4,
+        }
+    }
+}
+
+/// Makes a bundle of an export and says what was assumed.
+pub(super) fn import(dir: &Path, out: &Path, options: &ImportOptions) -> Result<(), Failure> {
+    let imported = import::import(dir, out, options).context("import")?;
+    let [rows, columns] = imported.manifest.embedding.patches;
+    output::line(&format!("bundle      {}", out.display()))?;
+    output::line(&format!("license     {}", imported.manifest.license))?;
+    output::line(&format!(
+        "embedding   {} wide, {rows} x {columns} patches",
+        imported.manifest.embedding.dim
+    ))?;
+    for note in imported.notes {
+        output::line(&format!("note        {note}"))?;
+    }
+    output::line("It labels pictures; `captiond-train adapt` makes a captioner of it.")?;
+    Ok(())
+}
+
+/// Fetches and installs, and says what came.
+pub(super) fn pull(job: &Pull) -> Result<(), Failure> {
+    let pulled = pull::pull(job).context("pull")?;
+    for note in pulled.notes {
+        output::line(&format!("note        {note}"))?;
+    }
+    output::line(&format!("bundle      {}  {}", pulled.dir.display(), pulled.id))?;
+    Ok(())
+}
+
+/// The models that have a name.
+pub(super) fn list(registry: Option<&Path>) -> Result<(), Failure> {
+    for entry in pull::registry(registry).context("pull")?.models {
+        let verified = if entry.is_verified() { "" } else { "  (unverified)" };
+        output::line(&format!("{:<16}  {}{verified}", entry.name, entry.about))?;
+        output::line(&format!("{:<16}  {}", "", entry.license))?;
+    }
+    Ok(())
+}
 
 /// One graph: its role, file, size and weights.
 struct Graph {
@@ -21,7 +83,7 @@ struct Graph {
 pub(super) fn info(dir: &Path, json: bool) -> Result<(), Failure> {
     let bundle = Bundle::open(dir).context("open the bundle")?;
     let graphs =
-        Role::ALL.into_iter().map(|role| graph(&bundle, role)).collect::<anyhow::Result<Vec<_>>>()?;
+        bundle.manifest().roles().map(|role| graph(&bundle, role)).collect::<anyhow::Result<Vec<_>>>()?;
     if json {
         output::json(&report(&bundle, &graphs))?;
     } else {
@@ -31,9 +93,10 @@ pub(super) fn info(dir: &Path, json: bool) -> Result<(), Failure> {
 }
 
 fn graph(bundle: &Bundle, role: Role) -> anyhow::Result<Graph> {
-    let file = &bundle.manifest().graphs.get(role).file;
-    let onnx = bundle.file(file).with_context(|| format!("the bundle has no {file}"))?;
-    let stored = onnx::stored(onnx).with_context(|| format!("read {file}"))?;
+    let graph = bundle.manifest().graphs.get(role);
+    let onnx = graph.and_then(|graph| bundle.file(&graph.file));
+    let onnx = onnx.with_context(|| format!("the bundle has no {}", role.name()))?;
+    let stored = onnx::stored(onnx).with_context(|| format!("read the {}", role.name()))?;
     Ok(Graph { role, bytes: onnx.len(), stored })
 }
 

@@ -19,6 +19,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{self, Problems};
 use crate::logging;
 use crate::mqtt::client::LOG_FILTER;
+use crate::pull::Pull;
 
 /// A command failed while it ran.
 pub const EXIT_FAILURE: u8 = 1;
@@ -171,6 +172,46 @@ struct ConfigArgs {
 
 #[derive(Debug, Subcommand)]
 enum BundleCommand {
+    /// Make an encoder bundle of a CLIP model that was exported to ONNX
+    Import {
+        /// The folder of the export: onnx/vision_model.onnx, onnx/text_model.onnx, tokenizer.json and settings
+        dir: PathBuf,
+        /// The folder of the bundle
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Name of the bundle [default: that of the folder]
+        #[arg(long)]
+        name: Option<String>,
+        /// Terms of the weights [default: those that the export's README.md names]
+        #[arg(long, value_name = "TEXT")]
+        license: Option<String>,
+        /// Which of several forms of the graphs to take [default: the most exact one]
+        #[arg(long, value_enum)]
+        variant: Option<bundle::VariantArg>,
+        /// What cosines are multiplied by before a softmax [default: as the export says, else 100]
+        #[arg(long, value_name = "X")]
+        logit_scale: Option<f32>,
+    },
+    /// Fetch a model by its name or a bundle by its address, verify it, and install it
+    Pull {
+        /// A name of the registry, or the address of a bundle's folder; without one, the names are listed
+        what: Option<String>,
+        /// The folder of the result [default: the name, in the current folder]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// A list of models in the place of the one that ships
+        #[arg(long, value_name = "FILE")]
+        registry: Option<PathBuf>,
+        /// An address or a folder that has NAME/PATH for every file
+        #[arg(long, value_name = "URL|DIR")]
+        mirror: Option<String>,
+        /// Take what was fetched before, or a mirror's folder; never the network
+        #[arg(long)]
+        offline: bool,
+        /// How long a server may send next to nothing
+        #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+        patience: std::time::Duration,
+    },
     /// Verify a bundle and print its licence, origin, and the size and numeric types of its graphs
     Info {
         /// The folder of the bundle
@@ -253,9 +294,34 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Mqtt { command: MqttCommand::Purge { config } } => serve::purge(&config.file),
         Command::Demo { count, bundle } => serve::demo(count, &bundle),
         Command::Cameras { json, dev } => cameras::cameras(&dev, json),
-        Command::Bundle { command: BundleCommand::Info { dir, json } } => bundle::info(&dir, json),
+        Command::Bundle { command } => bundle(command),
         Command::Bench { inputs, runs, warmup, bundle, json } => {
             bench::bench(&inputs, bench::Plan { runs, warmup }, &bundle, json)
+        }
+    }
+}
+
+fn bundle(command: BundleCommand) -> Result<(), Failure> {
+    match command {
+        BundleCommand::Info { dir, json } => bundle::info(&dir, json),
+        BundleCommand::Pull { what, out, registry, mirror, offline, patience } => {
+            let job = |what| Pull {
+                what,
+                out,
+                registry: registry.clone(),
+                mirror,
+                offline,
+                patience,
+                say: output::tell,
+            };
+            match what {
+                Some(what) => bundle::pull(&job(what)),
+                None => bundle::list(registry.as_deref()),
+            }
+        }
+        BundleCommand::Import { dir, out, name, license, variant, logit_scale } => {
+            let variant = variant.map(Into::into);
+            bundle::import(&dir, &out, &import::ImportOptions { name, license, variant, logit_scale })
         }
     }
 }

@@ -32,6 +32,12 @@ pub fn json(value: &Value) -> io::Result<()> {
     line(&value.to_string())
 }
 
+/// Tells the person at the terminal how far something is.
+pub fn tell(text: &str) {
+    // Without a stderr there is nobody to tell.
+    drop(writeln!(io::stderr().lock(), "{text}"));
+}
+
 /// Tells the person at the terminal what went wrong.
 pub fn complain(text: &str) {
     // Without a stderr there is nobody to tell.

@@ -4,6 +4,7 @@
 
 mod answers;
 mod manifest;
+mod ports;
 mod search;
 mod validate;
 
@@ -102,7 +103,7 @@ impl Bundle {
     }
 
     pub(crate) fn graph(&self, role: Role) -> &[u8] {
-        self.file(&self.manifest.graphs.get(role).file).unwrap_or_default()
+        self.manifest.graphs.get(role).and_then(|graph| self.file(&graph.file)).unwrap_or_default()
     }
 }
 
@@ -190,7 +191,7 @@ fn filled(dir: &Path, mut manifest: Manifest, files: &[(&str, &[u8])]) -> Result
         *sha256 = sha256_hex(bytes);
     }
     for role in Role::ALL {
-        let graph = manifest.graphs.get_mut(role);
+        let Some(graph) = manifest.graphs.get_mut(role) else { continue };
         let signature = onnx::signature_of(bytes_of(&graph.file)?)
             .map_err(|e| BundleError::File { file: dir.join(&graph.file), why: e.to_string() })?;
         graph.inputs = signature.inputs.iter().map(ToString::to_string).collect();

@@ -205,7 +205,7 @@ impl Captioner {
     /// One line that has seen the embedding, `bos` and the prompt.
     fn start(&mut self, embedding: &[f32], prompt: &[u32]) -> Result<Lines, CaptionError> {
         let mut lines = self.decoder.prefill(embedding)?;
-        for token in std::iter::once(self.tokenizer.bos()).chain(prompt.iter().copied()) {
+        for token in self.tokenizer.bos().into_iter().chain(prompt.iter().copied()) {
             lines = self.decoder.feed(lines, &[token])?;
         }
         Ok(lines)
@@ -262,7 +262,9 @@ impl Captioner {
     /// as the first token.
     fn allowed(&self, log_probs: &[f32], step: usize) -> Vec<f32> {
         let mut allowed = log_probs.to_vec();
-        allowed[self.tokenizer.bos() as usize] = f32::NEG_INFINITY;
+        if let Some(bos) = self.tokenizer.bos() {
+            allowed[bos as usize] = f32::NEG_INFINITY;
+        }
         allowed[self.tokenizer.pad() as usize] = f32::NEG_INFINITY;
         if step == 0 {
             allowed[self.tokenizer.eos() as usize] = f32::NEG_INFINITY;

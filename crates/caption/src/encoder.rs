@@ -99,10 +99,12 @@ impl TextEncoder {
             for batch in indices.chunks(MAX_BATCH) {
                 let ids = batch.iter().flat_map(|idx| rows[*idx].as_ref());
                 let ids: Vec<i64> = ids.map(|id| i64::from(*id)).collect();
-                let outputs = self.graph.run(&[
-                    ("ids", TensorView::I64 { shape: &[batch.len(), len], data: &ids }),
-                    ("mask", TensorView::F32 { shape: &[len, len], data: &mask }),
-                ])?;
+                let (ids_shape, mask_shape) = ([batch.len(), len], [len, len]);
+                let mut inputs = vec![("ids", TensorView::I64 { shape: &ids_shape, data: &ids })];
+                if self.graph.signature().inputs.len() > 1 {
+                    inputs.push(("mask", TensorView::F32 { shape: &mask_shape, data: &mask }));
+                }
+                let outputs = self.graph.run(&inputs)?;
                 let [flat] = take_f32(outputs, "text_encoder")?;
                 require_unit(&flat, self.dim, "text_encoder")?;
                 for (idx, embedding) in batch.iter().zip(flat.chunks_exact(self.dim)) {

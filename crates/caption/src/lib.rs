@@ -62,6 +62,9 @@ pub enum CaptionError {
     /// The request cannot be served as it stands (an empty question, no labels).
     #[error("{0}")]
     Request(String),
+    /// What was asked for takes a decoder: `captiond-train adapt` gives the bundle one.
+    #[error("the bundle has no decoder: it compares images and texts, but it cannot write")]
+    NoDecoder,
     /// The bundle's parts do not fit together.
     #[error("bundle {bundle}: {why}")]
     Bundle { bundle: String, why: String },

@@ -8,7 +8,7 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
 use crate::bridge::{Bridge, Memory};
-use crate::bundle::{Bundle, Manifest, RerankSettings, Role};
+use crate::bundle::{Bundle, DecoderSettings, Manifest, RerankSettings, Role, TokenizerSettings};
 use crate::captioner::{Caption, Captioner};
 use crate::encoder::{ImageEncoder, ImageView, TextEncoder};
 use crate::noise::Noise;
@@ -33,13 +33,20 @@ pub struct LabelScore {
     pub cosine: f32,
 }
 
+/// What writes sentences, and the tokenizer that it writes with.
+struct Writer {
+    captioner: Captioner,
+    tokenizer: Arc<Tokenizer>,
+    settings: DecoderSettings,
+}
+
 /// Every graph of a bundle, loaded and owned by one thread. All methods block.
 pub struct Models {
     manifest: Manifest,
-    tokenizer: Arc<Tokenizer>,
     image_encoder: ImageEncoder,
     text_encoder: TextEncoder,
-    captioner: Captioner,
+    /// None in an encoder bundle.
+    writer: Option<Writer>,
     bridge: Option<Bridge>,
     memory: Option<Memory>,
     tagger: Option<Tagger>,
@@ -66,9 +73,10 @@ impl Models {
         let bytes = |file: &str| bundle.file(file).unwrap_or_default();
         let dim = manifest.embedding.dim;
 
-        let file = &manifest.tokenizer.file;
-        let tokenizer = Tokenizer::parse(bytes(file), &manifest.tokenizer).map_err(|why| unfit(file, why))?;
-        let tokenizer = Arc::new(tokenizer);
+        let tokenizer = |settings: &TokenizerSettings| {
+            let parsed = Tokenizer::parse(bytes(&settings.file), settings);
+            parsed.map(Arc::new).map_err(|why| unfit(&settings.file, why))
+        };
         let bridge = (manifest.bridge.as_ref())
             .map(|at| Bridge::parse(bytes(&at.file), dim).map_err(|why| unfit(&at.file, why)))
             .transpose()?;
@@ -78,12 +86,20 @@ impl Models {
 
         let load = |role: Role| {
             let label = format!("{}/{}", bundle.id(), role.name());
-            engine.load(&label, bundle.graph(role), &manifest.signature(role), options)
+            let signature = manifest.signature(role).unwrap_or_default();
+            engine.load(&label, bundle.graph(role), &signature, options)
         };
         let image_encoder = ImageEncoder::new(load(Role::ImageEncoder)?);
-        let mut text_encoder = TextEncoder::new(load(Role::TextEncoder)?, Arc::clone(&tokenizer))?;
-        let (adapter, decoder) = (load(Role::Adapter)?, load(Role::Decoder)?);
-        let captioner = Captioner::new(adapter, decoder, Arc::clone(&tokenizer), &manifest.decoder)?;
+        let mut text_encoder = TextEncoder::new(load(Role::TextEncoder)?, tokenizer(&manifest.tokenizer)?)?;
+        let writer = match &manifest.decoder {
+            None => None,
+            Some(settings) => {
+                let tokenizer = tokenizer(manifest.decoder_tokenizer())?;
+                let (adapter, decoder) = (load(Role::Adapter)?, load(Role::Decoder)?);
+                let captioner = Captioner::new(adapter, decoder, Arc::clone(&tokenizer), settings)?;
+                Some(Writer { captioner, tokenizer, settings: settings.clone() })
+            }
+        };
         let neutral = text_encoder.encode(&[NEUTRAL])?.swap_remove(0);
         let tagger = match &manifest.tags {
             None => None,
@@ -95,17 +111,7 @@ impl Models {
                 Some(Tagger::new(labels, at, &mut text_encoder)?)
             }
         };
-        Ok(Models {
-            manifest,
-            tokenizer,
-            image_encoder,
-            text_encoder,
-            captioner,
-            bridge,
-            memory,
-            tagger,
-            neutral,
-        })
+        Ok(Models { manifest, image_encoder, text_encoder, writer, bridge, memory, tagger, neutral })
     }
 
     /// Pixels to the encoder's input, f32 (1, 3, height, width).
@@ -145,25 +151,26 @@ impl Models {
     /// # Errors
     /// When a graph fails.
     pub fn caption_from(&mut self, view: &ImageView, opening: &str) -> Result<Caption, CaptionError> {
-        let most = self.manifest.decoder.max_prompt_tokens();
-        let mut opening = self.tokenizer.encode(opening);
+        let writer = self.writer()?;
+        let most = writer.settings.max_prompt_tokens();
+        let mut opening = writer.tokenizer.encode(opening);
         opening.truncate(most);
-        let mut prompt = self.tag_prompt(view);
+        let mut prompt = self.tag_prompt(view)?;
         prompt.truncate(most - opening.len());
         prompt.extend(&opening);
         let caption = self.caption_after(view, &prompt)?;
         if opening.is_empty() {
             return Ok(caption);
         }
-        let text = format!("{} {}", self.tokenizer.decode(&opening), caption.text);
+        let text = format!("{} {}", self.writer()?.tokenizer.decode(&opening), caption.text);
         Ok(Caption { text: text::tidy(&text), ..caption })
     }
 
     fn caption_after(&mut self, view: &ImageView, prompt: &[u32]) -> Result<Caption, CaptionError> {
         let bridged = self.bridged(view);
         let conditioned = self.projected(&bridged);
-        let Some(rerank) = self.manifest.decoder.rerank.clone() else {
-            return self.captioner.caption(&conditioned, prompt);
+        let Some(rerank) = self.writer()?.settings.rerank.clone() else {
+            return writer(&mut self.writer)?.captioner.caption(&conditioned, prompt);
         };
         let mut inputs = self.inputs(&conditioned, &rerank);
         if rerank.unprojected && self.memory.is_some() {
@@ -176,9 +183,14 @@ impl Models {
     }
 
     /// The picture's tags as tokens, when the bundle has any.
-    fn tag_prompt(&self, view: &ImageView) -> Vec<u32> {
-        let tag = |tagger: &Tagger| self.tokenizer.encode(&tagger.prompt(&tagger.tag(&view.embedding)));
-        self.tagger.as_ref().map_or_else(Vec::new, tag)
+    fn tag_prompt(&self, view: &ImageView) -> Result<Vec<u32>, CaptionError> {
+        let tokenizer = &self.writer()?.tokenizer;
+        let tag = |tagger: &Tagger| tokenizer.encode(&tagger.prompt(&tagger.tag(&view.embedding)));
+        Ok(self.tagger.as_ref().map_or_else(Vec::new, tag))
+    }
+
+    fn writer(&self) -> Result<&Writer, CaptionError> {
+        self.writer.as_ref().ok_or(CaptionError::NoDecoder)
     }
 
     /// What the captions to choose among are searched from: the adapter's input, noisy copies of it, or both.
@@ -206,7 +218,7 @@ impl Models {
     ) -> Result<Vec<Caption>, CaptionError> {
         let mut all: Vec<Caption> = Vec::new();
         for input in inputs {
-            all.extend(self.captioner.candidates(input, prompt, n)?);
+            all.extend(writer(&mut self.writer)?.captioner.candidates(input, prompt, n)?);
         }
         if inputs.len() > 1 {
             all.sort_by(|a, b| a.text.cmp(&b.text).then(b.score.total_cmp(&a.score)));
@@ -230,12 +242,14 @@ impl Models {
     pub fn reply(&mut self, view: Option<&ImageView>, question: &Question) -> Result<Reply, CaptionError> {
         let n_rows = self.manifest.regions.as_ref().map_or(1, |regions| regions.n_regions);
         let neutral = self.projected(&self.neutral).repeat(n_rows);
+        let conditioned = view.map_or_else(|| neutral.clone(), |view| self.conditioned(view));
+        let writer = writer(&mut self.writer)?;
         let mut answerer = Answerer {
             embedding: view.map_or_else(|| self.neutral.clone(), |view| view.embedding.clone()),
-            conditioned: view.map_or_else(|| neutral.clone(), |view| self.conditioned(view)),
-            captioner: &mut self.captioner,
+            conditioned,
+            captioner: &mut writer.captioner,
             text_encoder: &mut self.text_encoder,
-            tokenizer: &self.tokenizer,
+            tokenizer: &writer.tokenizer,
             logit_scale: self.manifest.embedding.logit_scale,
             neutral,
             neutral_text: &self.neutral,
@@ -295,6 +309,11 @@ impl Models {
         let row = |row: &[f32]| self.memory.as_ref().map_or_else(|| row.to_vec(), |memory| memory.apply(row));
         rows.chunks_exact(self.manifest.embedding.dim).flat_map(row).collect()
     }
+}
+
+/// For those who hold other parts of the models meanwhile.
+fn writer(writer: &mut Option<Writer>) -> Result<&mut Writer, CaptionError> {
+    writer.as_mut().ok_or(CaptionError::NoDecoder)
 }
 
 fn check_labels(labels: &[String]) -> Result<(), String> {

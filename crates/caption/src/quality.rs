@@ -74,6 +74,7 @@ mod tests {
         width: 64,
         height: 64,
         resize: Resize::Squash,
+        shortest: None,
         filter: Filter::Bicubic,
         mean: [128.0; 3],
         std: [127.0; 3],

@@ -1,7 +1,6 @@
 //! A bundle for tests: every part is there, small and random, so that it is made in memory within
 //! milliseconds. Its captions are sentences in form only.
 
-use engine::Signature;
 use engine::testing::OnnxFile;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -78,11 +77,26 @@ pub fn tokenizer_settings() -> TokenizerSettings {
         file: "tokenizer.json".to_owned(),
         bytes: 0,
         sha256: String::new(),
-        bos: "<bos>".to_owned(),
+        bos: Some("<bos>".to_owned()),
         eos: "<eos>".to_owned(),
         pad: "<pad>".to_owned(),
         vocab_size: WORDS.len(),
         max_tokens: 12,
+        padded: false,
+    }
+}
+
+fn decoder_settings() -> DecoderSettings {
+    DecoderSettings {
+        prefix_length: 2,
+        n_layer: 1,
+        n_head: 1,
+        head_dim: DIM,
+        n_positions: 32,
+        max_new_tokens: 8,
+        beam_width: 2,
+        tokenizer: None,
+        rerank: None,
     }
 }
 
@@ -97,22 +111,14 @@ fn manifest() -> Manifest {
             width: SIDE,
             height: SIDE,
             resize: Resize::Squash,
+            shortest: None,
             filter: Filter::Bicubic,
             mean: [127.5; 3],
             std: [127.5; 3],
         },
         embedding: EmbeddingSettings { dim: DIM, logit_scale: 10.0, patches: [2, N_PATCHES / 2] },
         tokenizer: tokenizer_settings(),
-        decoder: DecoderSettings {
-            prefix_length: 2,
-            n_layer: 1,
-            n_head: 1,
-            head_dim: DIM,
-            n_positions: 32,
-            max_new_tokens: 8,
-            beam_width: 2,
-            rerank: None,
-        },
+        decoder: Some(decoder_settings()),
         vqa: VqaSettings {
             unsure_below: 0.6,
             decoder_weight: 1.0,
@@ -127,14 +133,15 @@ fn manifest() -> Manifest {
         graphs: Graphs {
             image_encoder: GraphFile::new("image_encoder.onnx"),
             text_encoder: GraphFile::new("text_encoder.onnx"),
-            adapter: GraphFile::new("adapter.onnx"),
-            decoder: GraphFile::new("decoder.onnx"),
+            adapter: Some(GraphFile::new("adapter.onnx")),
+            decoder: Some(GraphFile::new("decoder.onnx")),
         },
     }
 }
 
-/// A file with the ports of `signature` around what `nodes` adds.
-fn with_ports(signature: Signature, nodes: impl FnOnce(OnnxFile) -> OnnxFile) -> OnnxFile {
+/// A file with the ports of a graph of this role around what `nodes` adds.
+fn with_ports(manifest: &Manifest, role: Role, nodes: impl FnOnce(OnnxFile) -> OnnxFile) -> OnnxFile {
+    let signature = manifest.signature(role).unwrap_or_default();
     let file = signature.inputs.into_iter().fold(OnnxFile::new(), OnnxFile::input);
     signature.outputs.into_iter().fold(nodes(file), OnnxFile::output)
 }
@@ -150,7 +157,7 @@ fn normalized(file: OnnxFile, from: &str, to: &str) -> OnnxFile {
 
 fn image_encoder(manifest: &Manifest, random: &mut impl FnMut(usize) -> Vec<f32>) -> OnnxFile {
     let patch = 3 * SIDE * SIDE / N_PATCHES;
-    let file = with_ports(manifest.signature(Role::ImageEncoder), |file| {
+    let file = with_ports(manifest, Role::ImageEncoder, |file| {
         file.stored_i64("last", &[1], &[-1])
             .stored_i64("grid", &[3], &[1, N_PATCHES as i64, patch as i64])
             .stored_i64("row", &[2], &[1, N_PATCHES as i64])
@@ -177,7 +184,7 @@ fn image_encoder(manifest: &Manifest, random: &mut impl FnMut(usize) -> Vec<f32>
 }
 
 fn text_encoder(manifest: &Manifest, random: &mut impl FnMut(usize) -> Vec<f32>) -> OnnxFile {
-    let file = with_ports(manifest.signature(Role::TextEncoder), |file| {
+    let file = with_ports(manifest, Role::TextEncoder, |file| {
         file.stored_i64("last", &[1], &[-1])
             .stored_i64("end", &[1], &[i64::from(i32::MAX)])
             .stored_i64("one", &[1], &[1])
@@ -192,8 +199,9 @@ fn text_encoder(manifest: &Manifest, random: &mut impl FnMut(usize) -> Vec<f32>)
 }
 
 fn adapter(manifest: &Manifest, random: &mut impl FnMut(usize) -> Vec<f32>) -> OnnxFile {
-    let (length, width) = (manifest.decoder.prefix_length, manifest.decoder.n_embd());
-    with_ports(manifest.signature(Role::Adapter), |file| {
+    let settings = decoder_settings();
+    let (length, width) = (settings.prefix_length, settings.n_embd());
+    with_ports(manifest, Role::Adapter, |file| {
         file.stored_f32("project", &[DIM, length * width], &random(DIM * length * width))
             .stored_i64("shape", &[3], &[0, length as i64, width as i64])
             .node("MatMul", &["embedding", "project"], &["flat"], &[])
@@ -203,11 +211,12 @@ fn adapter(manifest: &Manifest, random: &mut impl FnMut(usize) -> Vec<f32>) -> O
 
 /// One layer whose attention is the plain mean over all positions.
 fn decoder(manifest: &Manifest, random: &mut impl FnMut(usize) -> Vec<f32>) -> OnnxFile {
-    let (width, n_positions) = (manifest.decoder.n_embd(), manifest.decoder.n_positions);
+    let settings = decoder_settings();
+    let (width, n_positions) = (settings.n_embd(), settings.n_positions);
     let mut table = random(WORDS.len() * width);
     table[..width].fill(0.0);
     let logits: Vec<f32> = random(width * WORDS.len()).iter().map(|x| 3.0 * x).collect();
-    with_ports(manifest.signature(Role::Decoder), |file| {
+    with_ports(manifest, Role::Decoder, |file| {
         file.stored_f32("table", &[WORDS.len(), width], &table)
             .stored_f32("places", &[n_positions, width], &random(n_positions * width))
             .stored_f32("to_key", &[width, width], &random(width * width))

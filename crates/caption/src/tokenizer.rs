@@ -11,7 +11,8 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     vocab_size: usize,
     max_tokens: usize,
-    bos: u32,
+    padded: bool,
+    bos: Option<u32>,
     eos: u32,
     pad: u32,
 }
@@ -34,18 +35,21 @@ impl Tokenizer {
                 .filter(|id| (*id as usize) < vocab_size)
                 .ok_or_else(|| format!("has no token `{token}`"))
         };
-        let (bos, eos, pad) = (special(&settings.bos)?, special(&settings.eos)?, special(&settings.pad)?);
-        if bos == eos || bos == pad || eos == pad || vocab_size < 4 {
-            return Err("its bos, eos and pad are not three tokens among others".to_owned());
+        let bos = settings.bos.as_deref().map(special).transpose()?;
+        let (eos, pad) = (special(&settings.eos)?, special(&settings.pad)?);
+        if bos == Some(eos) || bos == Some(pad) || vocab_size < 4 {
+            return Err("its bos, eos and pad are no tokens of their own among others".to_owned());
         }
-        Ok(Tokenizer { inner, vocab_size, max_tokens: settings.max_tokens, bos, eos, pad })
+        let TokenizerSettings { max_tokens, padded, .. } = *settings;
+        Ok(Tokenizer { inner, vocab_size, max_tokens, padded, bos, eos, pad })
     }
 
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
     }
 
-    pub fn bos(&self) -> u32 {
+    /// What rows begin with, if with anything of their own. The tokenizer of a decoder has it.
+    pub fn bos(&self) -> Option<u32> {
         self.bos
     }
 
@@ -69,12 +73,15 @@ impl Tokenizer {
         tokens.into_iter().filter(|id| !self.is_special(*id) && (*id as usize) < self.vocab_size).collect()
     }
 
-    /// A row for the text encoder: bos, the text cut to fit, eos.
+    /// A row for the text encoder: bos, the text cut to fit, eos, and as much pad as its rows have.
     pub fn encode_row(&self, text: &str) -> Vec<u32> {
-        let mut row = self.encode(text);
-        row.truncate(self.max_tokens.saturating_sub(2));
-        row.insert(0, self.bos);
+        let mut row: Vec<u32> = self.bos.into_iter().collect();
+        row.extend(self.encode(text));
+        row.truncate(self.max_tokens.saturating_sub(1));
         row.push(self.eos);
+        if self.padded {
+            row.resize(self.max_tokens, self.pad);
+        }
         row
     }
 
@@ -85,6 +92,6 @@ impl Tokenizer {
     }
 
     fn is_special(&self, id: u32) -> bool {
-        [self.bos, self.eos, self.pad].contains(&id)
+        self.bos == Some(id) || [self.eos, self.pad].contains(&id)
     }
 }

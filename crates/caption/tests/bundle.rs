@@ -37,8 +37,8 @@ fn a_written_bundle_opens_with_what_was_written() {
         assert_eq!(bundle.file(name), Some(bytes.as_slice()), "{name}");
     }
     for role in Role::ALL {
-        let graph = manifest.graphs.get(role);
-        let signature = manifest.signature(role);
+        let graph = manifest.graphs.get(role).unwrap();
+        let signature = manifest.signature(role).unwrap();
         assert_eq!(graph.inputs, signature.inputs.iter().map(ToString::to_string).collect::<Vec<_>>());
         assert_eq!(graph.sha256.len(), 64);
     }
@@ -172,6 +172,44 @@ fn weights_of_one_kind_of_question_are_optional_whole_and_in_range() {
 }
 
 #[test]
+fn half_a_decoder_is_refused_by_the_missing_half() {
+    let write = |change: fn(&mut caption::Manifest)| {
+        let (mut manifest, files) = tiny_bundle(1);
+        change(&mut manifest);
+        let given: Vec<(&str, &[u8])> =
+            files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+        let dir = tempfile::tempdir().unwrap();
+        bundle::write(&dir.path().join("half"), manifest, &given).unwrap_err().to_string()
+    };
+    assert!(write(|manifest| manifest.graphs.adapter = None).contains("graphs.adapter: is missing"));
+    assert!(write(|manifest| manifest.decoder = None).contains("graphs.adapter: is there, but no [decoder]"));
+    let error = write(|manifest| manifest.tokenizer.pad = manifest.tokenizer.eos.clone());
+    assert!(error.contains("pad: the tokenizer of a decoder"), "{error}");
+    assert!(write(|manifest| manifest.tokenizer.bos = None).contains("bos: the tokenizer of a decoder"));
+}
+
+#[test]
+fn captions_may_be_written_with_a_tokenizer_of_their_own() {
+    let (mut manifest, mut files) = tiny_bundle(1);
+    let own = caption::bundle::TokenizerSettings {
+        file: "words.json".to_owned(),
+        ..caption::testing::tokenizer_settings()
+    };
+    manifest.decoder.as_mut().unwrap().tokenizer = Some(own);
+    // That of the text encoder writes nothing, and may be as CLIP's.
+    manifest.tokenizer.pad = manifest.tokenizer.eos.clone();
+    files.push(("words.json".to_owned(), caption::testing::tokenizer_json().into_bytes()));
+    let given: Vec<(&str, &[u8])> =
+        files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    let dir = tempfile::tempdir().unwrap();
+    bundle::write(&dir.path().join("own"), manifest, &given).unwrap();
+    let opened = Bundle::open(&dir.path().join("own")).unwrap();
+    assert_eq!(opened.manifest().decoder_tokenizer().file, "words.json");
+    let engine = engine::open("tract").unwrap();
+    caption::Models::load(&opened, &*engine, &engine::EngineOptions::default()).unwrap();
+}
+
+#[test]
 fn an_oversized_manifest_is_not_read_to_its_end() {
     let dir = written();
     let dir = dir.path().join("tiny");
@@ -201,7 +239,7 @@ fn writing_refuses_what_could_not_be_opened_and_leaves_the_folder_alone() {
         files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
     let without_decoder: Vec<_> = given.iter().copied().filter(|(name, _)| *name != "decoder.onnx").collect();
     let mut deeper = manifest.clone();
-    deeper.decoder.n_layer = 3;
+    deeper.decoder.as_mut().unwrap().n_layer = 3;
     let escaping = [given.clone(), vec![("../escaped", &b"x"[..])]].concat();
     for (manifest, files) in [(&manifest, &without_decoder), (&deeper, &given), (&manifest, &escaping)] {
         assert!(bundle::write(&at, manifest.clone(), files).is_err());
@@ -221,7 +259,8 @@ fn the_example_of_the_documentation_is_a_manifest() {
     let example = doc.split("```toml").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let manifest = bundle::parse(example).unwrap();
     // Every key is in the example, so it documents all of them.
-    assert!(manifest.bridge.is_some() && manifest.memory.is_some() && manifest.decoder.rerank.is_some());
+    assert!(manifest.bridge.is_some() && manifest.memory.is_some());
+    assert!(manifest.decoder.as_ref().is_some_and(|decoder| decoder.rerank.is_some()));
     let again = bundle::parse(&toml::to_string(&manifest).unwrap()).unwrap();
     assert_eq!(again, manifest);
 }

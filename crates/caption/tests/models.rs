@@ -156,7 +156,7 @@ fn models_with(change: impl FnOnce(&mut caption::Manifest)) -> Models {
 fn a_choice_among_one_caption_is_no_choice() {
     let mut plain = models_with(|_| ());
     let mut reranked = models_with(|manifest| {
-        manifest.decoder.rerank = Some(caption::bundle::RerankSettings {
+        manifest.decoder.as_mut().unwrap().rerank = Some(caption::bundle::RerankSettings {
             n_candidates: 1,
             fluency: 0.1,
             memory_weight: 0.0,
@@ -188,4 +188,26 @@ fn a_bundle_with_tags_captions_after_its_prompt() {
     let (with, without) = (named.caption(&view).unwrap(), unnamed.caption(&view).unwrap());
     assert!(!with.text.is_empty() && !without.text.is_empty());
     assert_ne!(with.score, without.score, "another prompt, another likelihood");
+}
+
+#[test]
+fn an_encoder_bundle_labels_but_refuses_to_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut manifest, files) = caption::testing::tiny_bundle(1);
+    manifest.decoder = None;
+    (manifest.graphs.adapter, manifest.graphs.decoder) = (None, None);
+    let files: Vec<(&str, &[u8])> =
+        files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    caption::bundle::write(&dir.path().join("encoder"), manifest, &files).unwrap();
+    let bundle = Bundle::open(&dir.path().join("encoder")).unwrap();
+    let mut models =
+        Models::load(&bundle, &*engine::open("tract").unwrap(), &EngineOptions::default()).unwrap();
+    let view = view(&mut models, 90);
+    let labels = ["dog".to_owned(), "cat".to_owned()];
+    assert_eq!(models.label(&view, &labels).unwrap().len(), 2);
+    let refused = |error: CaptionError| matches!(error, CaptionError::NoDecoder);
+    assert!(refused(models.caption(&view).unwrap_err()));
+    assert!(refused(models.caption_from(&view, "a").unwrap_err()));
+    let question = Question { text: "is there a dog?".to_owned(), ..Question::default() };
+    assert!(refused(models.answer(&view, &question).unwrap_err()));
 }

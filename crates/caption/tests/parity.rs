@@ -73,10 +73,10 @@ fn graph(bundle: &Bundle, role: Role) -> Box<dyn Graph> {
 
 fn loaded(bundle: &Bundle, role: Role, int8_rows: bool) -> Box<dyn Graph> {
     let manifest = bundle.manifest();
-    let onnx = bundle.file(&manifest.graphs.get(role).file).unwrap();
+    let onnx = bundle.file(&manifest.graphs.get(role).unwrap().file).unwrap();
     let engine = engine::open("tract").unwrap();
     let options = EngineOptions { int8_rows, ..EngineOptions::default() };
-    engine.load(role.name(), onnx, &manifest.signature(role), &options).unwrap()
+    engine.load(role.name(), onnx, &manifest.signature(role).unwrap(), &options).unwrap()
 }
 
 fn tokenizer(bundle: &Bundle) -> Arc<Tokenizer> {
@@ -98,7 +98,7 @@ impl Greedy {
 
     fn with(bundle: &Bundle, int8_rows: bool) -> Greedy {
         let manifest = bundle.manifest();
-        let mut settings = manifest.decoder.clone();
+        let mut settings = manifest.decoder.clone().unwrap();
         settings.beam_width = 1;
         settings.rerank = None;
         let [adapter, decoder] = [Role::Adapter, Role::Decoder].map(|role| loaded(bundle, role, int8_rows));

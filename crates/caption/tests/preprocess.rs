@@ -8,7 +8,8 @@ use image::{Rgb, RgbImage};
 const TOLERANCE: f32 = 1.0;
 
 fn settings(width: usize, height: usize, resize: Resize) -> PreprocessSettings {
-    PreprocessSettings { width, height, resize, filter: Filter::Bicubic, mean: [0.0; 3], std: [1.0; 3] }
+    let filter = Filter::Bicubic;
+    PreprocessSettings { width, height, resize, shortest: None, filter, mean: [0.0; 3], std: [1.0; 3] }
 }
 
 fn synthetic(width: u32, height: u32) -> RgbImage {
@@ -25,7 +26,11 @@ fn bicubic_resizing_is_that_of_pillow() {
             case[key].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).collect()
         };
         let (from, to) = (numbers("from"), numbers("to"));
-        let resize = if case["resize"] == "crop" { Resize::Crop } else { Resize::Squash };
+        let resize = match case["resize"].as_str().unwrap() {
+            "crop" => Resize::Crop,
+            "shortest" => Resize::Shortest,
+            _ => Resize::Squash,
+        };
         let pixels = preprocess(&synthetic(from[0] as u32, from[1] as u32), &settings(to[0], to[1], resize));
         assert_eq!(pixels.shape(), [1, 3, to[1], to[0]]);
         let (planes, n) = (pixels.as_f32().unwrap(), to[0] * to[1]);
@@ -55,7 +60,7 @@ fn channels_are_planes_scaled_by_their_own_mean_and_std() {
 #[test]
 fn no_shape_of_image_is_too_odd() {
     for (width, height) in [(0, 0), (0, 5), (1, 1), (1, 5000), (5000, 1)] {
-        for resize in [Resize::Squash, Resize::Crop] {
+        for resize in [Resize::Squash, Resize::Crop, Resize::Shortest] {
             let pixels = preprocess(&synthetic(width, height), &settings(8, 4, resize));
             assert_eq!(pixels.shape(), [1, 3, 4, 8]);
             assert!(pixels.as_f32().unwrap().iter().all(|x| (0.0..=255.0).contains(x)));

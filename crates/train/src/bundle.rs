@@ -165,6 +165,7 @@ pub fn preprocess_settings() -> PreprocessSettings {
         width: INPUT_SIDE,
         height: INPUT_SIDE,
         resize: Resize::Squash,
+        shortest: None,
         filter: Filter::Bicubic,
         mean: [128.0; 3],
         std: [1.0 / 0.007_874; 3],
@@ -177,11 +178,12 @@ fn tokenizer_settings(vocab_size: usize) -> TokenizerSettings {
         file: "tokenizer.json".to_owned(),
         bytes: 0,
         sha256: String::new(),
-        bos,
+        bos: Some(bos),
         eos,
         pad,
         vocab_size,
         max_tokens: MAX_TOKENS,
+        padded: false,
     }
 }
 
@@ -194,6 +196,7 @@ fn decoder_settings(config: &DecoderConfig) -> DecoderSettings {
         n_positions: config.max_positions,
         max_new_tokens: MAX_NEW_TOKENS,
         beam_width: 1,
+        tokenizer: None,
         rerank: None,
     }
 }
@@ -317,7 +320,7 @@ fn manifest(
             patches: [GRID_SIDE, GRID_SIDE],
         },
         tokenizer: tokenizer_settings(config.vocab_size),
-        decoder,
+        decoder: Some(decoder),
         vqa,
         regions: (recipe.adapter == Adapter::Queries).then(|| RegionSettings {
             n_regions: recipe.n_regions,
@@ -341,8 +344,8 @@ fn manifest(
         graphs: Graphs {
             image_encoder: GraphFile::new("image_encoder.onnx"),
             text_encoder: GraphFile::new("text_encoder.onnx"),
-            adapter: GraphFile::new("adapter.onnx"),
-            decoder: GraphFile::new("decoder.onnx"),
+            adapter: Some(GraphFile::new("adapter.onnx")),
+            decoder: Some(GraphFile::new("decoder.onnx")),
         },
     }
 }

@@ -101,13 +101,14 @@ pub fn decoder(bundle: &Bundle, dropout: f64, device: &Device) -> Result<(Decode
 
 fn read(bundle: &Bundle, dropout: f64, device: &Device) -> Result<(DecoderConfig, Decoder)> {
     let manifest = bundle.manifest();
-    let graph = |role| bundle.file(&manifest.graphs.get(role).file).unwrap_or_default();
+    let graph =
+        |role| manifest.graphs.get(role).and_then(|graph| bundle.file(&graph.file)).unwrap_or_default();
+    let settings = manifest.decoder.as_ref().context("it has none")?;
     let language = Stored::read(graph(Role::Decoder))?;
     let adapter = Stored::read(graph(Role::Adapter))?;
-    let settings = &manifest.decoder;
     ensure!(adapter.0.len() == 2, "its adapter is not linear: no other can be read back");
     let config = DecoderConfig {
-        vocab_size: manifest.tokenizer.vocab_size,
+        vocab_size: manifest.decoder_tokenizer().vocab_size,
         n_layer: settings.n_layer,
         n_head: settings.n_head,
         d: settings.n_embd(),

@@ -1,5 +1,6 @@
 //! Trains captiond's encoders and text-only caption decoders, exports bundles, measures them.
 
+mod adapt;
 mod bundle;
 mod confidence;
 mod data;
@@ -59,6 +60,8 @@ enum Command {
     Encoder(encoder::EncoderArgs),
     /// Train a caption decoder from sentences alone
     Decoder(Box<decoder::DecoderArgs>),
+    /// Adapt a bundle to your own sentences
+    Adapt(Box<adapt::AdaptArgs>),
     /// Make synthetic image-text pairs from captions and photos without captions
     Synth(synth::SynthArgs),
     /// Assemble a bundle from the folders of the runs
@@ -91,6 +94,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Text(args) => text::run(args, &device()?),
         Command::Encoder(args) => encoder::run(args, &device()?),
         Command::Decoder(args) => decoder::run(args, &device()?),
+        Command::Adapt(args) => adapt::run(args, &device()?),
         Command::Synth(args) => synth::run(args),
         Command::Bundle(args) => bundle::run(args),
         Command::Quantize(args) => quantize::run(args),

@@ -1,7 +1,8 @@
 //! The text memory: embeddings of random sentences, and nothing of their words (DeCap, Li et al. 2023).
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use rand::seq::index;
+use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::embed::{self, Embeddings};
@@ -33,4 +34,27 @@ pub fn file(texts: &Embeddings, rows: &[usize], mean: Option<&[f32]>) -> Result<
         ("scales", TensorView::new(Dtype::F32, vec![rows.len()], &scales)?),
     ];
     Ok(safetensors::serialize(tensors, None)?)
+}
+
+/// The rows of such a file, of unit length as far as int8 holds it.
+///
+/// # Errors
+/// When it is no memory.
+pub fn rows(file: &[u8]) -> Result<Vec<Vec<f32>>> {
+    let tensors = SafeTensors::deserialize(file).context("parse")?;
+    let (codes, scales) = (tensors.tensor("embeddings")?, tensors.tensor("scales")?);
+    ensure!(
+        codes.dtype() == Dtype::I8 && scales.dtype() == Dtype::F32 && codes.shape().len() == 2,
+        "no int8 rows with f32 scales"
+    );
+    let dim = codes.shape()[1].max(1);
+    let scales = scales.data().as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word));
+    let rows = codes.data().chunks_exact(dim).zip(scales);
+    Ok(rows
+        .map(|(row, scale)| {
+            let mut row: Vec<f32> = row.iter().map(|code| scale * f32::from(code.cast_signed())).collect();
+            caption::normalize(&mut row);
+            row
+        })
+        .collect())
 }

@@ -128,7 +128,7 @@ mod tests {
         let mut preprocess = manifest();
         preprocess.preprocess.width += 1;
         let mut decoder = manifest();
-        decoder.graphs.decoder.sha256 = "other".to_owned();
+        decoder.graphs.decoder.as_mut().unwrap().sha256 = "other".to_owned();
         assert_ne!(known, of(&encoder, &photos));
         assert_ne!(known, of(&preprocess, &photos));
         assert_ne!(known, of(&manifest(), &photos[..1]));

@@ -34,8 +34,7 @@ pub(super) fn measure(
     options: &EngineOptions,
     runs: u32,
 ) -> anyhow::Result<Vec<(&'static str, Vec<Duration>)>> {
-    let decoder = &bundle.manifest().decoder;
-    let prefix = decoder.prefix_length;
+    let prefix = bundle.manifest().decoder.as_ref().map_or(0, |decoder| decoder.prefix_length);
     let case = |stage, role, n_lines, n_new, n_past| Case { stage, role, n_lines, n_new, n_past };
     let cases = [
         case("text", Role::TextEncoder, 1, N_TOKENS, 0),
@@ -44,13 +43,15 @@ pub(super) fn measure(
         case("step", Role::Decoder, 1, 1, prefix + N_TOKENS),
         case("step of 8", Role::Decoder, 8, 1, prefix + N_TOKENS),
     ];
-    cases.iter().map(|case| Ok((case.stage, time(bundle, options, runs, case)?))).collect()
+    let has = |case: &&Case| bundle.manifest().signature(case.role).is_some();
+    cases.iter().filter(has).map(|case| Ok((case.stage, time(bundle, options, runs, case)?))).collect()
 }
 
 fn time(bundle: &Bundle, options: &EngineOptions, runs: u32, case: &Case) -> anyhow::Result<Vec<Duration>> {
     let manifest = bundle.manifest();
-    let signature = manifest.signature(case.role);
-    let onnx = bundle.file(&manifest.graphs.get(case.role).file).context("the bundle has no such graph")?;
+    let signature = manifest.signature(case.role).context("the bundle has no such graph")?;
+    let file = &manifest.graphs.get(case.role).context("the bundle has no such graph")?.file;
+    let onnx = bundle.file(file).context("the bundle has no such file")?;
     let mut graph = engine::open(ENGINE)?.load(case.stage, onnx, &signature, options)?;
     let inputs = inputs(&signature, case);
     let views: Vec<_> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor.view())).collect();

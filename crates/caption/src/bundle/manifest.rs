@@ -3,7 +3,6 @@
 //! `docs/bundle.md` is the normative text; a change here is a change there. Reading and hashing the
 //! files that a manifest names does not belong here.
 
-use engine::{Dim, Port, Signature};
 use serde::{Deserialize, Serialize};
 
 use super::answers::VqaSettings;
@@ -27,7 +26,9 @@ pub struct Manifest {
     pub preprocess: PreprocessSettings,
     pub embedding: EmbeddingSettings,
     pub tokenizer: TokenizerSettings,
-    pub decoder: DecoderSettings,
+    /// Left out in an encoder bundle, which compares images and texts but writes nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoder: Option<DecoderSettings>,
     pub vqa: VqaSettings,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub regions: Option<RegionSettings>,
@@ -50,6 +51,9 @@ pub struct PreprocessSettings {
     pub width: usize,
     pub height: usize,
     pub resize: Resize,
+    /// Pixels of the shortest side before the crop of [`Resize::Shortest`]; the input's shortest side if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shortest: Option<usize>,
     pub filter: Filter,
     /// The input is `(pixel - mean) / std` for red, green and blue, pixels being 0 to 255.
     pub mean: [f32; 3],
@@ -63,6 +67,8 @@ pub enum Resize {
     Squash,
     /// The largest centred box of the input's aspect.
     Crop,
+    /// As CLIP's own preprocessing: the shortest side to a length in pixels, aspect kept, and of that the centre.
+    Shortest,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +76,8 @@ pub enum Resize {
 pub enum Filter {
     /// Antialiased, a = -0.5: the `BICUBIC` of Pillow, with which the encoders are trained.
     Bicubic,
+    /// Antialiased: the `BILINEAR` of Pillow.
+    Bilinear,
 }
 
 /// The space that images and texts share.
@@ -89,13 +97,19 @@ pub struct TokenizerSettings {
     pub file: String,
     pub bytes: u64,
     pub sha256: String,
-    pub bos: String,
+    /// Left out where rows begin with their first token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bos: Option<String>,
     pub eos: String,
+    /// May be `eos` where no decoder writes with this tokenizer.
     pub pad: String,
     /// Tokens that the file knows, special ones included; also the width of the decoder's logits.
     pub vocab_size: usize,
     /// Longest row of the text encoder, `bos` and `eos` included.
     pub max_tokens: usize,
+    /// Whether every row is filled up with `pad` to `max_tokens`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub padded: bool,
 }
 
 /// The decoder and how captions are searched with it.
@@ -113,6 +127,9 @@ pub struct DecoderSettings {
     pub max_new_tokens: usize,
     /// Hypotheses kept at each step; 1 is greedy.
     pub beam_width: usize,
+    /// The tokenizer that captions are written with, where it is not that of the text encoder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<TokenizerSettings>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rerank: Option<RerankSettings>,
 }
@@ -194,8 +211,10 @@ pub struct ConfidenceSettings {
 pub struct Graphs {
     pub image_encoder: GraphFile,
     pub text_encoder: GraphFile,
-    pub adapter: GraphFile,
-    pub decoder: GraphFile,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<GraphFile>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoder: Option<GraphFile>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -233,21 +252,22 @@ impl Role {
 }
 
 impl Graphs {
-    pub fn get(&self, role: Role) -> &GraphFile {
+    /// Nothing for what an encoder bundle lacks.
+    pub fn get(&self, role: Role) -> Option<&GraphFile> {
         match role {
-            Role::ImageEncoder => &self.image_encoder,
-            Role::TextEncoder => &self.text_encoder,
-            Role::Adapter => &self.adapter,
-            Role::Decoder => &self.decoder,
+            Role::ImageEncoder => Some(&self.image_encoder),
+            Role::TextEncoder => Some(&self.text_encoder),
+            Role::Adapter => self.adapter.as_ref(),
+            Role::Decoder => self.decoder.as_ref(),
         }
     }
 
-    pub(super) fn get_mut(&mut self, role: Role) -> &mut GraphFile {
+    pub(super) fn get_mut(&mut self, role: Role) -> Option<&mut GraphFile> {
         match role {
-            Role::ImageEncoder => &mut self.image_encoder,
-            Role::TextEncoder => &mut self.text_encoder,
-            Role::Adapter => &mut self.adapter,
-            Role::Decoder => &mut self.decoder,
+            Role::ImageEncoder => Some(&mut self.image_encoder),
+            Role::TextEncoder => Some(&mut self.text_encoder),
+            Role::Adapter => self.adapter.as_mut(),
+            Role::Decoder => self.decoder.as_mut(),
         }
     }
 }
@@ -272,75 +292,38 @@ impl DecoderSettings {
 }
 
 impl Manifest {
-    /// The one signature that a graph of this role has in this bundle.
-    pub fn signature(&self, role: Role) -> Signature {
-        let dim = Dim::Fixed(self.embedding.dim);
-        let batch = || Dim::from("B");
-        match role {
-            Role::ImageEncoder => {
-                let n_patches = self.embedding.patches[0] * self.embedding.patches[1];
-                let PreprocessSettings { width, height, .. } = self.preprocess;
-                Signature {
-                    inputs: vec![Port::f32("pixels", [1.into(), 3.into(), height.into(), width.into()])],
-                    outputs: vec![
-                        Port::f32("embedding", [1.into(), dim.clone()]),
-                        Port::f32("patches", [1.into(), n_patches.into(), dim]),
-                        Port::f32("weights", [1.into(), n_patches.into()]),
-                    ],
-                }
-            }
-            Role::TextEncoder => Signature {
-                inputs: vec![
-                    Port::i64("ids", [batch(), "S".into()]),
-                    Port::f32("mask", ["S".into(), "S".into()]),
-                ],
-                outputs: vec![Port::f32("embedding", [batch(), dim])],
-            },
-            Role::Adapter => Signature {
-                inputs: vec![match &self.regions {
-                    None => Port::f32("embedding", [batch(), dim]),
-                    Some(regions) => Port::f32("regions", [batch(), regions.n_regions.into(), dim]),
-                }],
-                outputs: vec![Port::f32(
-                    "prefix",
-                    [batch(), self.decoder.prefix_length.into(), self.decoder.n_embd().into()],
-                )],
-            },
-            Role::Decoder => self.decoder_signature(),
-        }
+    /// The graphs of this bundle.
+    pub fn roles(&self) -> impl Iterator<Item = Role> + '_ {
+        Role::ALL.into_iter().filter(|role| self.graphs.get(*role).is_some())
     }
 
-    fn decoder_signature(&self) -> Signature {
-        let DecoderSettings { n_layer, n_head, head_dim, .. } = self.decoder;
-        let cache = |name: String, length: &str| {
-            Port::f32(name, ["B".into(), n_head.into(), length.into(), head_dim.into()])
-        };
-        let mut inputs = vec![
-            Port::i64("ids", ["B".into(), "S".into()]),
-            Port::i64("positions", ["S".into()]),
-            Port::f32("prefix", ["B".into(), "S".into(), self.decoder.n_embd().into()]),
-        ];
-        let mut outputs = vec![Port::f32("logits", ["B".into(), self.tokenizer.vocab_size.into()])];
-        for layer in 0..n_layer {
-            for kind in ["key", "value"] {
-                inputs.push(cache(format!("past_{kind}_{layer}"), "T"));
-                outputs.push(cache(format!("{kind}_{layer}"), "T+S"));
-            }
-        }
-        Signature { inputs, outputs }
+    /// The tokenizer that captions are written with.
+    pub fn decoder_tokenizer(&self) -> &TokenizerSettings {
+        self.decoder.as_ref().and_then(|decoder| decoder.tokenizer.as_ref()).unwrap_or(&self.tokenizer)
+    }
+
+    /// Every file that the manifest names: its name, size in bytes, and sha256 in hexadecimal digits.
+    pub fn named_files(&self) -> Vec<(&str, u64, &str)> {
+        self.files().into_iter().map(|FileEntry(name, bytes, sha256)| (name, bytes, sha256)).collect()
     }
 
     /// Every file that the manifest names, with its declared size and hash.
     pub(super) fn files(&self) -> Vec<FileEntry<'_>> {
-        let Manifest { tokenizer, bridge, memory, tags, .. } = self;
-        let mut files = vec![FileEntry(&tokenizer.file, tokenizer.bytes, &tokenizer.sha256)];
+        let Manifest { tokenizer, decoder, bridge, memory, tags, .. } = self;
+        let own = decoder.iter().filter_map(|decoder| decoder.tokenizer.as_ref());
+        let mut files: Vec<FileEntry<'_>> = std::iter::once(tokenizer)
+            .chain(own)
+            .map(|entry| FileEntry(&entry.file, entry.bytes, &entry.sha256))
+            .collect();
         files.extend(bridge.iter().map(|entry| FileEntry(&entry.file, entry.bytes, &entry.sha256)));
         files.extend(memory.iter().map(|entry| FileEntry(&entry.file, entry.bytes, &entry.sha256)));
         files.extend(tags.iter().map(|entry| FileEntry(&entry.file, entry.bytes, &entry.sha256)));
-        files.extend(Role::ALL.map(|role| {
-            let graph = self.graphs.get(role);
-            FileEntry(&graph.file, graph.bytes, &graph.sha256)
-        }));
+        files.extend(
+            Role::ALL
+                .into_iter()
+                .filter_map(|role| self.graphs.get(role))
+                .map(|graph| FileEntry(&graph.file, graph.bytes, &graph.sha256)),
+        );
         files
     }
 
@@ -349,6 +332,9 @@ impl Manifest {
         let Graphs { image_encoder, text_encoder, adapter, decoder } = &mut self.graphs;
         let tokenizer = &mut self.tokenizer;
         let mut files = vec![(tokenizer.file.as_str(), &mut tokenizer.bytes, &mut tokenizer.sha256)];
+        if let Some(entry) = self.decoder.as_mut().and_then(|decoder| decoder.tokenizer.as_mut()) {
+            files.push((&entry.file, &mut entry.bytes, &mut entry.sha256));
+        }
         if let Some(entry) = &mut self.bridge {
             files.push((&entry.file, &mut entry.bytes, &mut entry.sha256));
         }
@@ -358,8 +344,8 @@ impl Manifest {
         if let Some(entry) = &mut self.tags {
             files.push((&entry.file, &mut entry.bytes, &mut entry.sha256));
         }
-        for graph in [image_encoder, text_encoder, adapter, decoder] {
-            files.push((&graph.file, &mut graph.bytes, &mut graph.sha256));
+        for graph in [Some(image_encoder), Some(text_encoder), adapter.as_mut(), decoder.as_mut()] {
+            files.extend(graph.map(|graph| (graph.file.as_str(), &mut graph.bytes, &mut graph.sha256)));
         }
         files
     }

@@ -27,12 +27,12 @@ pub(super) fn validate(manifest: &Manifest) -> Result<(), String> {
     }
     validate_numbers(manifest)?;
     validate_files(manifest)?;
+    validate_parts(manifest)?;
     Role::ALL.into_iter().try_for_each(|role| validate_ports(manifest, role))
 }
 
 fn validate_numbers(manifest: &Manifest) -> Result<(), String> {
-    let Manifest { preprocess, embedding, tokenizer, decoder, vqa, .. } = manifest;
-    let samples = decoder.rerank.as_ref().and_then(|rerank| rerank.samples.as_ref());
+    let Manifest { preprocess, embedding, tokenizer, vqa, .. } = manifest;
     let sizes = [
         ("preprocess.width", preprocess.width, 4096),
         ("preprocess.height", preprocess.height, 4096),
@@ -41,39 +41,28 @@ fn validate_numbers(manifest: &Manifest) -> Result<(), String> {
         ("embedding.patches[1]", embedding.patches[1], 256),
         ("tokenizer.vocab_size", tokenizer.vocab_size, 1 << 20),
         ("tokenizer.max_tokens", tokenizer.max_tokens, 1024),
-        ("decoder.prefix_length", decoder.prefix_length, 256),
-        ("decoder.n_layer", decoder.n_layer, 64),
-        ("decoder.n_head", decoder.n_head, 256),
-        ("decoder.head_dim", decoder.head_dim, 1024),
-        ("decoder.n_positions", decoder.n_positions, 4096),
-        ("decoder.max_new_tokens", decoder.max_new_tokens, 256),
-        ("decoder.beam_width", decoder.beam_width, 16),
-        ("decoder.rerank.n_candidates", decoder.rerank.as_ref().map_or(1, |rerank| rerank.n_candidates), 16),
-        ("decoder.rerank.samples.n", samples.map_or(1, |samples| samples.n), 16),
+        ("preprocess.shortest", preprocess.shortest.unwrap_or(1), 4096),
         ("tags.n_max", manifest.tags.as_ref().map_or(1, |tags| tags.n_max), 8),
         ("regions.n_regions", manifest.regions.as_ref().map_or(1, |regions| regions.n_regions), 256),
     ];
-    for (key, value, max) in sizes {
-        if !(1..=max).contains(&value) {
-            return Err(format!("{key}: must be 1 to {max}, not {value}"));
-        }
+    within(&sizes)?;
+    if preprocess.shortest.is_some_and(|side| side < preprocess.width.max(preprocess.height)) {
+        return Err("preprocess.shortest: must be at least width and height".to_owned());
     }
     if tokenizer.max_tokens < 3 {
         return Err("tokenizer.max_tokens: must leave room for bos, a token and eos".to_owned());
     }
-    let DecoderSettings { prefix_length, n_positions, max_new_tokens, .. } = *decoder;
-    if n_positions < prefix_length + 1 + max_new_tokens {
-        return Err("decoder.n_positions: must hold prefix_length, bos and max_new_tokens".to_owned());
-    }
+    manifest.decoder.as_ref().map_or(Ok(()), validate_decoder)?;
+    let rerank = manifest.decoder.as_ref().and_then(|decoder| decoder.rerank.as_ref());
     let limits: Vec<f32> = (manifest.confidence.iter())
         .flat_map(|limits| [limits.contrast_min, limits.roughness_min, limits.roughness_max])
         .collect();
     let finite = [
         ("preprocess.mean", &preprocess.mean[..]),
-        ("decoder.rerank.fluency", &decoder.rerank.iter().map(|rerank| rerank.fluency).collect::<Vec<_>>()),
+        ("decoder.rerank.fluency", &rerank.iter().map(|rerank| rerank.fluency).collect::<Vec<_>>()),
         (
             "decoder.rerank.memory_weight",
-            &decoder.rerank.iter().map(|rerank| rerank.memory_weight).collect::<Vec<_>>(),
+            &rerank.iter().map(|rerank| rerank.memory_weight).collect::<Vec<_>>(),
         ),
         ("vqa.decoder_weight", &[vqa.decoder_weight]),
         ("vqa.similarity_weight", &[vqa.similarity_weight]),
@@ -101,8 +90,73 @@ fn validate_numbers(manifest: &Manifest) -> Result<(), String> {
     validate_answers(vqa)
 }
 
+/// Each value, by its key, is 1 to its largest.
+fn within(sizes: &[(&str, usize, usize)]) -> Result<(), String> {
+    match sizes.iter().find(|(_, value, max)| !(1..=*max).contains(value)) {
+        Some((key, value, max)) => Err(format!("{key}: must be 1 to {max}, not {value}")),
+        None => Ok(()),
+    }
+}
+
+fn validate_decoder(decoder: &DecoderSettings) -> Result<(), String> {
+    let samples = decoder.rerank.as_ref().and_then(|rerank| rerank.samples.as_ref());
+    let tokenizer = decoder.tokenizer.as_ref();
+    within(&[
+        ("decoder.prefix_length", decoder.prefix_length, 256),
+        ("decoder.n_layer", decoder.n_layer, 64),
+        ("decoder.n_head", decoder.n_head, 256),
+        ("decoder.head_dim", decoder.head_dim, 1024),
+        ("decoder.n_positions", decoder.n_positions, 4096),
+        ("decoder.max_new_tokens", decoder.max_new_tokens, 256),
+        ("decoder.beam_width", decoder.beam_width, 16),
+        ("decoder.rerank.n_candidates", decoder.rerank.as_ref().map_or(1, |rerank| rerank.n_candidates), 16),
+        ("decoder.rerank.samples.n", samples.map_or(1, |samples| samples.n), 16),
+        ("decoder.tokenizer.vocab_size", tokenizer.map_or(1, |tokenizer| tokenizer.vocab_size), 1 << 20),
+        ("decoder.tokenizer.max_tokens", tokenizer.map_or(1, |tokenizer| tokenizer.max_tokens), 1024),
+    ])?;
+    if decoder.n_positions < decoder.prefix_length + 1 + decoder.max_new_tokens {
+        return Err("decoder.n_positions: must hold prefix_length, bos and max_new_tokens".to_owned());
+    }
+    Ok(())
+}
+
+/// A bundle has all of a decoder or nothing of it.
+fn validate_parts(manifest: &Manifest) -> Result<(), String> {
+    let Manifest { decoder, graphs, regions, bridge, memory, tags, .. } = manifest;
+    if decoder.is_none() {
+        let parts = [
+            ("graphs.adapter", graphs.adapter.is_some()),
+            ("graphs.decoder", graphs.decoder.is_some()),
+            ("regions", regions.is_some()),
+            ("bridge", bridge.is_some()),
+            ("memory", memory.is_some()),
+            ("tags", tags.is_some()),
+        ];
+        return match parts.into_iter().find(|(_, there)| *there) {
+            Some((key, _)) => Err(format!("{key}: is there, but no [decoder]")),
+            None => Ok(()),
+        };
+    }
+    for (key, there) in
+        [("graphs.adapter", graphs.adapter.is_some()), ("graphs.decoder", graphs.decoder.is_some())]
+    {
+        if !there {
+            return Err(format!("{key}: is missing, but there is a [decoder]"));
+        }
+    }
+    let writing = manifest.decoder_tokenizer();
+    let Some(bos) = &writing.bos else {
+        return Err("bos: the tokenizer of a decoder must name one".to_owned());
+    };
+    if [bos, &writing.eos].contains(&&writing.pad) {
+        return Err("pad: the tokenizer of a decoder must have one of its own".to_owned());
+    }
+    Ok(())
+}
+
 fn validate_shares(manifest: &Manifest) -> Result<(), String> {
-    let samples = manifest.decoder.rerank.as_ref().and_then(|rerank| rerank.samples.as_ref());
+    let rerank = manifest.decoder.as_ref().and_then(|decoder| decoder.rerank.as_ref());
+    let samples = rerank.and_then(|rerank| rerank.samples.as_ref());
     if let Some(samples) = samples
         && !(samples.noise_cosine > 0.0 && samples.noise_cosine <= 1.0)
     {
@@ -165,12 +219,13 @@ fn is_plain(name: &str, allowed: impl Fn(char) -> bool) -> bool {
 }
 
 fn validate_ports(manifest: &Manifest, role: Role) -> Result<(), String> {
-    let graph = manifest.graphs.get(role);
+    let (Some(graph), Some(expected)) = (manifest.graphs.get(role), manifest.signature(role)) else {
+        return Ok(());
+    };
     let parse = |ports: &[String]| -> Result<Vec<Port>, String> {
         ports.iter().map(|port| port.parse().map_err(|e| format!("graphs.{}: {e}", role.name()))).collect()
     };
     let declared = Signature { inputs: parse(&graph.inputs)?, outputs: parse(&graph.outputs)? };
-    let expected = manifest.signature(role);
     if declared == expected {
         return Ok(());
     }

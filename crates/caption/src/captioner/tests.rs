@@ -21,6 +21,7 @@ fn settings(beam_width: usize, max_new_tokens: usize) -> DecoderSettings {
         n_positions: 40,
         max_new_tokens,
         beam_width,
+        tokenizer: None,
         rerank: None,
     }
 }

@@ -1,7 +1,7 @@
 //! `captiond-train decoder`: trains a caption decoder, from sentences alone unless the recipe asks for pairs.
 
-mod batch;
-mod examples;
+pub(crate) mod batch;
+pub(crate) mod examples;
 
 #[cfg(test)]
 mod tests;
@@ -317,7 +317,7 @@ fn graphs(model: &Decoder, config: &DecoderConfig) -> Result<(Vec<u8>, Vec<u8>)>
 }
 
 /// Cross-entropy of every token that is learned, up to and with `eos`, with label smoothing.
-fn loss(model: &Decoder, batch: Batch, smoothing: f64) -> Tensor<1> {
+pub(crate) fn loss(model: &Decoder, batch: Batch, smoothing: f64) -> Tensor<1> {
     let [b, n_tokens] = batch.ids.dims();
     let s = n_tokens - 1;
     let inputs = batch.ids.clone().narrow(1, 0, s);

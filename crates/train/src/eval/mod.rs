@@ -4,7 +4,7 @@
 mod gallery;
 pub mod saved;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
@@ -145,6 +145,28 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         saved::write(path, args, &measured, &systems)?;
     }
     crate::report(&report.to_string())
+}
+
+/// Captions of photos and what they score.
+pub(crate) struct Scored {
+    pub(crate) photos: Vec<PathBuf>,
+    pub(crate) captions: Vec<String>,
+    /// CIDEr-D, the mean over the photos.
+    pub(crate) cider: f64,
+}
+
+/// The first `n` dev photos of Flickr8k under `data`, captioned by a bundle.
+pub(crate) fn scored(bundle: &Bundle, data: &Path, n: usize) -> Result<Scored> {
+    let mut pairs = data::pairs(data, "dev")?;
+    pairs.retain(|pair| pair.source == "flickr8k");
+    pairs.truncate(n);
+    ensure!(!pairs.is_empty(), "{}: no dev photo of flickr8k", data.display());
+    let models = Workers::new(|| graph::models(bundle))?;
+    let photos: Vec<PathBuf> = pairs.iter().map(|pair| pair.image.clone()).collect();
+    let views = views(None, &models, bundle.manifest(), &data.join("images"), &photos)?;
+    let captions = captions(&models, &views)?;
+    let cider = metrics::cider_d(&examples(&pairs, &captions), None)?.mean;
+    Ok(Scored { photos, captions: captions.into_iter().map(|caption| caption.text).collect(), cider })
 }
 
 /// The photos to score. A text input takes the first caption of each, so that there must be a second.

@@ -13,13 +13,12 @@ use crate::export::builder::quantize_int8;
 /// Steps of u8.
 const N_STEPS: f32 = 255.0;
 
-/// Makes every reader of a value in `ranges` read it through u8, and stores the weights of convolutions that are not i8
-/// yet as i8 with a scale for each output channel.
+/// Makes every reader of a value in `ranges` read it through u8, after [`store_weights`].
 ///
 /// # Errors
-/// When a convolution's weights cannot be read.
+/// When weights cannot be read.
 pub(super) fn rewrite(graph: &mut pb::GraphProto, ranges: &[Range]) -> Result<()> {
-    store_kernels(graph)?;
+    store_weights(graph)?;
     let ranges: HashMap<&str, &Range> = ranges.iter().map(|range| (range.value.as_str(), range)).collect();
     let mut nodes = Vec::with_capacity(graph.node.len() + 2 * ranges.len());
     for input in &graph.input {
@@ -68,8 +67,11 @@ fn through_u8(range: &Range, stored: &mut Vec<pb::TensorProto>) -> [pb::NodeProt
     [node("QuantizeLinear", value, names[2].clone()), node("DequantizeLinear", &names[2], dequantized(value))]
 }
 
-/// Convolutions whose weights are stored as f16 or f32 get i8 ones.
-fn store_kernels(graph: &mut pb::GraphProto) -> Result<()> {
+/// Convolutions and products whose weights are stored as f16 or f32 get i8 ones, with a scale for each output channel.
+///
+/// # Errors
+/// When weights cannot be read.
+pub(super) fn store_weights(graph: &mut pb::GraphProto) -> Result<()> {
     let mut expanded = pb::ModelProto { graph: Some(graph.clone()), ..Default::default() };
     onnx::expand_weights(&mut expanded)?;
     let plain: HashMap<String, pb::TensorProto> = (expanded.graph.into_iter())
@@ -82,14 +84,19 @@ fn store_kernels(graph: &mut pb::GraphProto) -> Result<()> {
         .collect();
     let mut nodes = Vec::with_capacity(graph.node.len());
     for mut node in std::mem::take(&mut graph.node) {
-        if let ("Conv", Some(name)) = (node.op_type.as_str(), node.input.get(1).cloned())
+        let axis = match node.op_type.as_str() {
+            "Conv" => Some(0),
+            "MatMul" => Some(1),
+            _ => None,
+        };
+        if let (Some(axis), Some(name)) = (axis, node.input.get(1).cloned())
             && !integers.contains(&name)
+            && let Some(kernel) = plain.get(&name).filter(|kernel| axis == 0 || kernel.dims.len() == 2)
         {
-            let kernel = plain.get(&name).with_context(|| format!("the weights `{name}` are not stored"))?;
             let dims: Vec<usize> =
                 kernel.dims.iter().map(|dim| usize::try_from(*dim)).collect::<Result<_, _>>()?;
             let values = onnx::floats(kernel).with_context(|| format!("the weights `{name}` are not f32"))?;
-            let (codes, scales) = quantize_int8(&dims, &values, 0);
+            let (codes, scales) = quantize_int8(&dims, &values, axis);
             let [stored, scale, output] = ["i8", "i8_scale", "from_i8"].map(|what| format!("{name}_{what}"));
             graph.initializer.push(tensor(
                 &stored,
@@ -107,7 +114,7 @@ fn store_kernels(graph: &mut pb::GraphProto) -> Result<()> {
                 attribute: vec![pb::AttributeProto {
                     name: "axis".to_owned(),
                     r#type: AttributeType::Int as i32,
-                    i: 0,
+                    i: axis as i64,
                     ..Default::default()
                 }],
                 ..Default::default()

@@ -50,6 +50,18 @@ fn a_killed_decoder_run_ends_where_an_uninterrupted_one_does() {
 }
 
 #[test]
+fn a_killed_adaptation_ends_where_an_uninterrupted_one_does() {
+    let toy = Toy::new();
+    toy.whole_bundle();
+    let args = |out: &str| toy.adapt(out, "--steps 400 --save-every 20");
+    assert_survives_kills(&toy, &args, &["decoder.onnx", "adapter.onnx", "report.md"]);
+    let [whole, parts] =
+        ["whole-bundle", "parts-bundle"].map(|name| caption::Bundle::open(&toy.path(name)).unwrap());
+    assert_eq!(whole.id(), parts.id());
+    assert_ne!(whole.id(), caption::Bundle::open(&toy.path("bundle")).unwrap().id());
+}
+
+#[test]
 fn a_killed_text_run_ends_where_an_uninterrupted_one_does() {
     let toy = Toy::new();
     let args = |out: &str| toy.text(out, "--steps 400 --save-every 20");

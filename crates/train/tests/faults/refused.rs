@@ -149,3 +149,35 @@ fn only_runs_of_one_text_encoder_make_a_bundle() {
     assert_refused(&toy.decoder("text-other", "next", &init), &["/bundle: ", other, "text-other"]);
     run(&toy.decoder("text-run", "next", &init));
 }
+
+#[test]
+fn an_adaptation_without_sentences_or_a_decoder_to_start_from_is_refused() {
+    let toy = Toy::new();
+    toy.whole_bundle();
+    let args = toy.adapt("few", "");
+    std::fs::write(toy.path("own.txt"), "a man runs\na dog sits here\n").unwrap();
+    assert_refused(&args, &["own.txt", "2 usable sentences", "at least 20"]);
+    assert!(!toy.path("few-bundle").exists());
+
+    let bundle = caption::Bundle::open(&toy.path("bundle")).unwrap();
+    let mut manifest = bundle.manifest().clone();
+    let files: Vec<(String, Vec<u8>)> = manifest
+        .named_files()
+        .into_iter()
+        .map(|(name, ..)| (name.to_owned(), bundle.file(name).unwrap().to_vec()))
+        .collect();
+    manifest.decoder = None;
+    manifest.memory = None;
+    (manifest.graphs.adapter, manifest.graphs.decoder) = (None, None);
+    let files: Vec<(&str, &[u8])> =
+        files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    caption::bundle::write(&toy.path("encoders"), manifest, &files).unwrap();
+    let mut args = toy.adapt("none", "");
+    let at = args.iter().position(|arg| arg == "--bundle").unwrap() + 1;
+    args[at] = toy.path("encoders").to_str().unwrap().to_owned();
+    assert_refused(&args, &["has no decoder", "--base"]);
+    // With one to start from, the encoders become a captioner.
+    args.extend(["--base".to_owned(), toy.path("bundle").to_str().unwrap().to_owned()]);
+    super::support::run(&args);
+    assert!(caption::Bundle::open(&toy.path("none-bundle")).unwrap().manifest().decoder.is_some());
+}

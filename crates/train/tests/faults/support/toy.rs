@@ -75,6 +75,29 @@ impl Toy {
         self.command("decoder", small, more, &paths)
     }
 
+    /// Runs whatever makes a bundle `bundle` of everything.
+    pub fn whole_bundle(&self) {
+        super::run(&self.text("text-run", "--steps 4"));
+        super::run(&self.encoder("encoder-run", "--steps 1"));
+        super::run(&self.decoder("text-run", "decoder-run", "--steps 4"));
+        super::run(&self.bundle("text-run", "encoder-run", "decoder-run"));
+    }
+
+    /// Adapts `bundle` to sentences of a few words; the run is `out`, the new bundle `out` with `-bundle`.
+    pub fn adapt(&self, out: &str, more: &str) -> Vec<String> {
+        let mut sentences = String::new();
+        for who in ["a man", "the woman", "a guard", "two people"] {
+            for what in ["walks to the left", "opens the door", "sits down", "leaves the shop", "runs away"] {
+                sentences += &format!("{who} {what}\n");
+            }
+        }
+        fs::write(self.path("own.txt"), sentences).unwrap();
+        let small = "--steps 6 --batch 4 --warmup-steps 2 --n-general 8";
+        let new = format!("{out}-bundle");
+        let paths = [("--bundle", "bundle"), ("--text", "own.txt"), ("--run", out), ("--out", new.as_str())];
+        self.command("adapt", small, more, &paths)
+    }
+
     pub fn bundle(&self, text: &str, encoder: &str, decoder: &str) -> Vec<String> {
         let paths = [("--text", text), ("--encoder", encoder), ("--decoder", decoder), ("--out", "bundle")];
         self.command("bundle", "", "", &paths)
