@@ -14,6 +14,8 @@ use crate::source::{NEXT_MAX, Office, Tenure};
 
 /// A thread without a sign of life for so long hangs: opening and one picture take half of it at most.
 pub const HANG: Duration = Duration::from_secs(3 * NEXT_MAX.as_secs());
+/// Nobody looked after the threads for so long: the process was stopped.
+const STOOD_STILL: Duration = Duration::from_secs(10);
 /// Threads of one camera that may hang at a time; after that it is not tried again before one comes back.
 pub const HANGING_MAX: usize = 3;
 
@@ -79,7 +81,7 @@ impl Captures {
     /// stopped (SIGSTOP, a debugger, a machine without time for it): no thread could have given a sign of life.
     pub fn look_after(&mut self, now: Instant, health: &Health) {
         let former = std::mem::replace(&mut self.looked, now);
-        if now.saturating_duration_since(former) >= self.hang / 3 {
+        if now.saturating_duration_since(former) >= STOOD_STILL {
             tracing::warn!("the process stood still: every camera begins its time anew");
             self.posts.values().for_each(|post| post.tenure.forgive(now));
             return;

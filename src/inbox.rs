@@ -50,6 +50,8 @@ struct State {
     order: VecDeque<usize>,
     questions: VecDeque<Ask>,
     in_a_row: u32,
+    /// Whether a slot may hold changes or another camera: most have none, and there are many.
+    may_have_changes: bool,
     jobs: VecDeque<Job>,
     /// Frames and jobs take turns where both wait.
     is_jobs_turn: bool,
@@ -76,6 +78,7 @@ impl Inbox {
                 order: VecDeque::with_capacity(n_cameras),
                 questions: VecDeque::with_capacity(QUESTIONS_MAX),
                 in_a_row: 0,
+                may_have_changes: false,
                 jobs: VecDeque::new(),
                 is_jobs_turn: false,
                 closed: false,
@@ -114,7 +117,10 @@ impl Inbox {
 
     /// Asks for other settings of a camera.
     pub fn change(&self, camera: usize, changes: Changes) {
-        self.lock().slots[camera].changes.get_or_insert_default().update(changes);
+        let mut state = self.lock();
+        state.slots[camera].changes.get_or_insert_default().update(changes);
+        state.may_have_changes = true;
+        drop(state);
         self.wake.notify_one();
     }
 
@@ -123,6 +129,7 @@ impl Inbox {
         let mut state = self.lock();
         state.slots[camera] = Slot { watch: Some(Box::new(watch)), ..Slot::default() };
         state.order.retain(|waiting| *waiting != camera);
+        state.may_have_changes = true;
         drop(state);
         self.wake.notify_one();
     }
@@ -195,14 +202,23 @@ impl Inbox {
 }
 
 impl State {
-    fn take(&mut self) -> Option<Work> {
+    /// Another camera first: changes that come after it are about that one.
+    fn take_change(&mut self) -> Option<Work> {
+        if !self.may_have_changes {
+            return None;
+        }
         let watched = self.slots.iter_mut().enumerate().find_map(|(i, slot)| Some((i, slot.watch.take()?)));
         if let Some((camera, watch)) = watched {
             return Some(Work::Watch(camera, watch));
         }
         let changed = self.slots.iter_mut().enumerate().find_map(|(i, slot)| Some((i, slot.changes.take()?)));
-        if let Some((camera, changes)) = changed {
-            return Some(Work::Change(camera, changes));
+        self.may_have_changes = changed.is_some();
+        changed.map(|(camera, changes)| Work::Change(camera, changes))
+    }
+
+    fn take(&mut self) -> Option<Work> {
+        if let Some(change) = self.take_change() {
+            return Some(change);
         }
         let others_wait = !self.order.is_empty() || !self.jobs.is_empty();
         let is_others_turn = self.in_a_row >= QUESTIONS_IN_A_ROW && others_wait && !self.closed;
