@@ -215,6 +215,11 @@ impl Client {
         self.hand_over(message)
     }
 
+    /// Whether [`try_publish`](Client::try_publish) would find room now.
+    pub fn has_room(&self) -> bool {
+        self.line.room.available_permits() > 0
+    }
+
     /// Publishes if there is room in the queue. Never waits.
     pub fn try_publish(&self, message: Outgoing) -> Result<(), LinkError> {
         self.line.room.try_acquire().map_err(lost)?.forget();

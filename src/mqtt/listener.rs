@@ -1,6 +1,7 @@
 //! Polls the connection for ever, turns requests into work for the inbox, and tells the publisher about every new
 //! connection.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,6 +18,9 @@ use crate::inbox::Inbox;
 use crate::mailbox::{Letter, Mailbox};
 use crate::message::{Ask, AskError, Changes, Reply};
 
+/// Error answers that may wait for room among the messages to be sent: a second of a flood of questions.
+const ERRORS_MAX: usize = 1024;
+
 /// The event-loop task.
 pub struct Listener {
     pub(super) eventloop: EventLoop,
@@ -25,6 +29,8 @@ pub struct Listener {
     pub(super) connection: watch::Sender<Link>,
     pub(super) deliveries: mpsc::Sender<Ticket>,
     pub(super) lives: Lives,
+    /// Error answers that found no room. They are short, and whoever asks is promised one.
+    pub(super) errors: VecDeque<Outgoing>,
 }
 
 /// How long connections last. MQTT 3.1.1 has no word for a client id that two clients use: each throws the other out,
@@ -66,12 +72,16 @@ impl Listener {
                     backoff.reset();
                     self.lives.begin(Instant::now());
                     n_connections += 1;
+                    self.errors.clear();
                     self.set_connection(n_connections);
                 }
                 Ok(Event::Message(message)) => self.sort(*message, &inbox, &mailboxes),
                 Ok(Event::Disconnected) => return self.eventloop.closed().await,
-                Ok(Event::Delivered(ticket)) => self.deliver(ticket),
-                Ok(Event::Subscribed | Event::Other) => {}
+                Ok(Event::Delivered(ticket)) => {
+                    self.deliver(ticket);
+                    self.send_errors();
+                }
+                Ok(Event::Subscribed | Event::Other) => self.send_errors(),
                 Err(e) => {
                     self.set_connection(0);
                     let is_suspicious = self.lives.end(Instant::now());
@@ -146,7 +156,7 @@ impl Listener {
     }
 
     /// Gives a message to whom it belongs.
-    fn sort(&self, message: Incoming, inbox: &Inbox, mailboxes: &[Arc<Mailbox>]) {
+    fn sort(&mut self, message: Incoming, inbox: &Inbox, mailboxes: &[Arc<Mailbox>]) {
         if message.topic.len() > TOPIC_BYTES_MAX {
             tracing::warn!(bytes = message.topic.len(), "message on a topic that is too long ignored");
         } else if self.shared.topics.requested(&message.topic).is_some() {
@@ -230,7 +240,7 @@ impl Listener {
     }
 
     /// Queues a question, or answers at once that it cannot.
-    fn hear(&self, message: Incoming, inbox: &Inbox) {
+    fn hear(&mut self, message: Incoming, inbox: &Inbox) {
         if let Some(name) = self.shared.topics.described_camera(&message.topic) {
             return self.describe(name, message.retained, inbox);
         }
@@ -277,8 +287,22 @@ impl Listener {
         let now = SystemTime::now();
         let payload = ErrorPayload::new(&error, &text, reply.transaction.as_ref(), &name, now);
         let message = self.shared.reply(&reply, &name, payload::json(&payload));
-        if let Err(e) = self.client.try_publish(message) {
-            tracing::warn!(camera = name, error = %e, "error answer dropped");
+        if self.errors.len() < ERRORS_MAX {
+            self.errors.push_back(message);
+        } else {
+            tracing::warn!(camera = name, "error answer dropped: {ERRORS_MAX} are waiting");
+        }
+        self.send_errors();
+    }
+
+    /// Sends the error answers that there is room for.
+    fn send_errors(&mut self) {
+        while self.client.has_room()
+            && let Some(message) = self.errors.pop_front()
+        {
+            if let Err(e) = self.client.try_publish(message) {
+                tracing::warn!(error = %e, "error answer dropped");
+            }
         }
     }
 }

@@ -138,6 +138,7 @@ pub fn tasks(
         connection: connection_tx,
         deliveries: deliveries_tx,
         lives: Lives::default(),
+        errors: std::collections::VecDeque::new(),
     };
     let onvif = config.onvif_prefix.as_deref().map(OnvifTopics::new);
     let homie =
