@@ -105,6 +105,8 @@ def open_clip_model(name: str, out: pathlib.Path, data: pathlib.Path):
     import open_clip
 
     torch.manual_seed(0)
+    # The fused attention has no form in ONNX.
+    torch.backends.mha.set_fastpath_enabled(False)
     model = open_clip.create_model(OPEN_CLIP[name], pretrained=None, load_weights=False).eval()
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

@@ -128,6 +128,9 @@ impl Net {
         for info in graph.input.iter_mut().filter(|info| info.name == from) {
             to.clone_into(&mut info.name);
         }
+        for tensor in graph.initializer.iter_mut().filter(|tensor| tensor.name == from) {
+            to.clone_into(&mut tensor.name);
+        }
     }
 
     /// Makes every node read `by` in the place of `value`, and puts what makes `by` in front of them. Nodes that were
@@ -145,6 +148,15 @@ impl Net {
             let moved: Vec<pb::NodeProto> = graph.node.drain(added..).collect();
             graph.node.splice(first_reader..first_reader, moved);
         }
+    }
+
+    /// Frees the names of a bundle's ports, which exporters also use; returns what `name` is called then.
+    pub(crate) fn free_ports(&mut self, name: &str) -> String {
+        const PORTS: [&str; 7] = ["pixels", "ids", "mask", "embedding", "patches", "weights", "own"];
+        for port in PORTS {
+            self.rename(port, &given_name(port));
+        }
+        if PORTS.contains(&name) { given_name(name) } else { name.to_owned() }
     }
 
     pub(crate) fn declare_input(&mut self, port: &Port) {
@@ -239,6 +251,10 @@ impl Net {
         let norm = self.add("Max", &[&norm, &floor], vec![]);
         self.add_to("Div", &[x, &norm], output, vec![]);
     }
+}
+
+fn given_name(port: &str) -> String {
+    format!("{port}_of_export")
 }
 
 /// An input as it is declared.

@@ -128,8 +128,11 @@ fn derive(
     if let Some(mask) = &tower.mask {
         feed_ones(&mut net, &mask.name, mask.data_type);
     }
-    let kind = tower.ids.data_type as i64;
-    net.add_first("Cast", &["ids"], &ids, vec![("to", Attr::Int(kind))]);
+    match tower.ids.data_type {
+        // A cast would turn the ids into what the engine holds for the dimensions of something.
+        DataType::Int64 => net.add_first("Identity", &["ids"], &ids, vec![]),
+        other => net.add_first("Cast", &["ids"], &ids, vec![("to", Attr::Int(other as i64))]),
+    }
     net.normalize(&tower.output, "embedding");
     net.keep(&["embedding"]);
     let mut unknown = net.clone();

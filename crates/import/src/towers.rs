@@ -107,7 +107,8 @@ pub(crate) fn image(net: &Net, file: &Path) -> Result<ImageTower, ImportError> {
     if !others.is_empty() {
         return Err(unusable(format!("{output} depends on {}, too", others.join(", "))));
     }
-    Ok(ImageTower { net: part, input: input.name.clone(), output, file: file.to_owned() })
+    let (input, output) = (part.free_ports(&input.name), part.free_ports(&output));
+    Ok(ImageTower { net: part, input, output, file: file.to_owned() })
 }
 
 /// The part of a graph that embeds a text.
@@ -119,6 +120,7 @@ pub(crate) fn text(net: &Net, file: &Path) -> Result<TextTower, ImportError> {
     let output = output(net, &TEXT_OUTPUTS, "image").map_err(unusable)?;
     let mut part = net.clone();
     part.keep(&[&output]);
+    let output = part.free_ports(&output);
     let (masks, rows): (Vec<Given>, Vec<Given>) =
         part.inputs().into_iter().partition(|given| given.name.contains("mask"));
     let integers = [DataType::Int64, DataType::Int32];

@@ -220,6 +220,33 @@ fn a_text_tower_that_asks_for_a_mask_and_for_int32_gets_both() {
 }
 
 #[test]
+fn an_export_may_call_its_values_what_a_bundle_calls_its_ports() {
+    let dir = export();
+    let call = |graph: &mut pb::GraphProto, from: &str, to: &str| {
+        let ports = graph.input.iter_mut().chain(&mut graph.output).map(|info| &mut info.name);
+        let stored = graph.initializer.iter_mut().map(|tensor| &mut tensor.name);
+        let inside = graph.node.iter_mut().flat_map(|node| node.input.iter_mut().chain(&mut node.output));
+        for name in ports.chain(stored).chain(inside).filter(|name| *name == from) {
+            to.clone_into(name);
+        }
+    };
+    edit(&dir.path().join("onnx/vision_model.onnx"), |graph| {
+        call(graph, "image_embeds", "embedding");
+        call(graph, "pixel_values", "patches");
+        let stored = graph.initializer[0].name.clone();
+        call(graph, &stored, "weights");
+    });
+    edit(&dir.path().join("onnx/text_model.onnx"), |graph| {
+        call(graph, "text_embeds", "embedding");
+        call(graph, "input_ids", "ids");
+        let stored = graph.initializer[0].name.clone();
+        call(graph, &stored, "mask");
+    });
+    let (out, _) = imported(dir.path());
+    assert_as_the_reference(&out, EXACT);
+}
+
+#[test]
 fn what_is_missing_is_named() {
     for (file, word) in [
         ("onnx/vision_model.onnx", "onnx/vision_model.onnx"),
