@@ -75,7 +75,8 @@ impl Convolution {
     /// Packs the weights for `isa`.
     ///
     /// # Errors
-    /// When the numbers of weights, factors or offsets do not fit the dimensions, or one dimension or stride is zero.
+    /// When the numbers of weights, factors or offsets do not fit the dimensions, one dimension or stride is zero, or a
+    /// window could lie in the border alone.
     pub(crate) fn new(spec: &Spec, isa: Isa) -> Result<Convolution, String> {
         let [n_out, n_in, height, width] = spec.dims;
         let n_weights = spec.dims.iter().try_fold(1usize, |n, dim| n.checked_mul(*dim));
@@ -84,6 +85,14 @@ impl Convolution {
         }
         if spec.factors.len() != n_out || spec.offsets.len() != n_out || (spec.depthwise && n_in != 1) {
             return Err(format!("factors or offsets do not fit {n_out} output channels"));
+        }
+        let is_bordered = |border: [usize; 4]| {
+            std::iter::zip(border, [height, width, height, width]).all(|(border, kernel)| border < kernel)
+        };
+        if let Padding::Explicit(border) = spec.padding
+            && !is_bordered(border)
+        {
+            return Err(format!("a border of {border:?} around a kernel of {:?}", spec.dims));
         }
         let (stored_in, stored_out) =
             (stored_channels(if spec.depthwise { n_out } else { n_in }), stored_channels(n_out));

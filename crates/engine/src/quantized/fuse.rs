@@ -1,6 +1,6 @@
 //! Finds quantized layers in an ONNX graph and replaces each by one node.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::graph::{Index, Weight, prune};
 use super::{Quantization, stored_channels};
@@ -31,13 +31,17 @@ pub(crate) fn fuse(graph: &mut pb::GraphProto, int8_rows: bool) {
         if let Some(convolution) = convolution(&index, node) {
             found.add_convolution(node, convolution);
         } else if let Some((output, product, rows)) = product(&index, node) {
-            found.rows.insert(rows);
+            found.rows.push((rows, output.clone()));
             found.replaced.insert(output, product);
         } else if let Some((output, attention)) = attention(&index, node) {
             found.replaced.insert(output, attention);
         } else if let Some((output, product)) = row_product(&index, node).filter(|_| int8_rows) {
             found.replaced.insert(output, product);
         }
+    }
+    found.leave_products_of_pictures();
+    if found.replaced.is_empty() {
+        return;
     }
     let nodes = graph.node.iter().flat_map(|node| found.nodes(&index, node)).collect();
     graph.node = nodes;
@@ -50,8 +54,8 @@ struct Found {
     replaced: HashMap<String, pb::NodeProto>,
     /// u8 pictures in our order of axes, and their channels.
     pictures: HashMap<String, usize>,
-    /// u8 rows that a product reads.
-    rows: HashSet<String>,
+    /// u8 rows, and the product that reads them.
+    rows: Vec<(String, String)>,
 }
 
 impl Found {
@@ -64,6 +68,18 @@ impl Found {
         self.replaced.insert(output.clone(), found.node);
     }
 
+    /// A picture's axes are in another order than those of rows.
+    fn leave_products_of_pictures(&mut self) {
+        let Found { replaced, pictures, rows } = self;
+        rows.retain(|(rows, product)| {
+            let is_plain = !pictures.contains_key(rows);
+            if !is_plain {
+                replaced.remove(product);
+            }
+            is_plain
+        });
+    }
+
     fn nodes(&self, index: &Index<'_>, node: &pb::NodeProto) -> Vec<pb::NodeProto> {
         let [output] = &node.output[..] else { return vec![node.clone()] };
         if let Some(replacement) = self.replaced.get(output) {
@@ -73,7 +89,9 @@ impl Found {
             "QuantizeLinear" if self.pictures.contains_key(output) => {
                 step(index, node, QUANTIZE_PICTURE, None)
             }
-            "QuantizeLinear" if self.rows.contains(output) => step(index, node, QUANTIZE_ROWS, None),
+            "QuantizeLinear" if self.rows.iter().any(|(rows, _)| rows == output) => {
+                step(index, node, QUANTIZE_ROWS, None)
+            }
             "DequantizeLinear" => match node.input.first().and_then(|from| self.pictures.get(from)) {
                 Some(n_channels) => step(index, node, DEQUANTIZE_PICTURE, Some(*n_channels)),
                 None => vec![node.clone()],

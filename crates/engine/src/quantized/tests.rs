@@ -215,6 +215,21 @@ fn what_something_else_reads_too_is_left_as_it_is() {
 }
 
 #[test]
+fn a_product_of_what_is_a_picture_too_is_left_as_it_is() {
+    let mut numbers = Numbers(10);
+    let port = |name: &str| Port::f32(name, [1.into(), 4.into(), 3.into(), 4.into()]);
+    let mut file = through_u8(OnnxFile::new().input(port("x")), "x", 128);
+    file = kernel(file, "w", &[4, 4, 1, 1], 0, &mut numbers);
+    file = kernel(file, "m", &[4, 4], 1, &mut numbers)
+        .node("MatMul", &["x_d", "m"], &["p"], &[])
+        .convolution(&["x_d", "w"], "c", &[]);
+    let file = through_u8(file, "c", 128).node("Add", &["c_d", "p"], &["out"], &[]).output(port("out"));
+    let x = values(&mut numbers, 48);
+    // The step into u8, the convolution, and two steps back.
+    assert_eq!(compare(&file, &[("x", vec![1, 4, 3, 4], x)]), 4);
+}
+
+#[test]
 fn threads_share_a_layer_and_change_nothing() {
     let mut numbers = Numbers(7);
     for _ in 0..10 {

@@ -251,7 +251,11 @@ impl TypedOp for Fused {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         ensure!(!inputs.is_empty(), "no input");
         let shape: TVec<TDim> = inputs[0].shape.iter().cloned().collect();
-        Ok(tvec!(self.out_type().fact(self.out_shape(&shape)?)))
+        let out_shape = self.out_shape(&shape)?;
+        if let (Layer::Convolve(_), Some(other)) = (&*self.0, inputs.get(1)) {
+            ensure!(other.shape.iter().eq(&out_shape), "the sum of {out_shape:?} and {:?}", other.shape);
+        }
+        Ok(tvec!(self.out_type().fact(out_shape)))
     }
 
     as_op!();
