@@ -94,10 +94,10 @@ impl Captures {
                 continue;
             }
             let name = &post.config.name;
+            health.set_camera_fault(*camera, Some("it hangs in its driver".to_owned()));
             if health.set_camera_online(*camera, false) {
                 tracing::info!(camera = name, "camera down");
             }
-            health.set_camera_fault(*camera, Some("it hangs in its driver".to_owned()));
             if post.hanging.len() >= HANGING_MAX {
                 continue;
             }

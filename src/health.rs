@@ -115,7 +115,7 @@ impl Health {
         }
     }
 
-    /// Says whether a camera delivers frames; true when that is news.
+    /// Says whether a camera delivers frames; true when that is news. What keeps it from doing so is said before.
     pub fn set_camera_online(&self, camera: usize, online: bool) -> bool {
         self.online.send_if_modified(|all| std::mem::replace(&mut all[camera], online) != online)
     }

@@ -123,12 +123,13 @@ impl Capturer {
                 tracing::info!(camera = self.name, "camera's former thread came back and ends");
                 return;
             }
+            // First why, then that: whoever hears of it asks for the reason at once.
+            health.set_camera_fault(self.camera, outcome.as_ref().err().map(ToString::to_string));
             if health.set_camera_online(self.camera, false) {
                 tracing::info!(camera = self.name, "camera down");
             }
-            let Err(e) = outcome else { return health.set_camera_fault(self.camera, None) };
+            let Err(e) = outcome else { return };
             health.count(self.camera, Count::Lost);
-            health.set_camera_fault(self.camera, Some(e.to_string()));
             if opened.elapsed() >= GOOD_MINUTE {
                 backoff.reset();
             }
