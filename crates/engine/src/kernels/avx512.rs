@@ -61,6 +61,10 @@ mod imp {
     struct Vnni;
 
     impl Dot for Vnni {
+        #[expect(
+            clippy::needless_range_loop,
+            reason = "with iterators the sums leave their registers: 75 instead of 180 products a nanosecond"
+        )]
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
         #[inline]
         unsafe fn dot<const R: usize, const B: usize>(
@@ -73,29 +77,33 @@ mod imp {
             // SAFETY: the caller promises that all of it lies within the slices; a sum is 64 bytes.
             unsafe {
                 let mut sums = [[_mm512_setzero_si512(); B]; R];
-                for (sums, tile) in sums.iter_mut().flatten().zip(tile.iter().flatten()) {
-                    *sums = _mm512_loadu_si512(tile.as_ptr().cast());
+                for r in 0..R {
+                    for b in 0..B {
+                        sums[r][b] = _mm512_loadu_si512(tile[r][b].as_ptr().cast());
+                    }
                 }
                 let mut weights = blocks.as_ptr();
                 for run in 0..rows.n_runs {
                     let start = rows.data.as_ptr().add(at + run * rows.run_stride);
                     for quad in 0..rows.run_len / QUAD {
                         let mut columns = [_mm512_setzero_si512(); B];
-                        for (b, columns) in columns.iter_mut().enumerate() {
-                            *columns = _mm512_loadu_si512(weights.add(b * block_len).cast());
+                        for b in 0..B {
+                            columns[b] = _mm512_loadu_si512(weights.add(b * block_len).cast());
                         }
-                        for (r, sums) in sums.iter_mut().enumerate() {
+                        for r in 0..R {
                             let four = start.add(r * rows.row_stride + quad * QUAD).cast::<i32>();
                             let four = _mm512_set1_epi32(four.read_unaligned());
-                            for (sums, columns) in sums.iter_mut().zip(&columns) {
-                                *sums = _mm512_dpbusd_epi32(*sums, four, *columns);
+                            for b in 0..B {
+                                sums[r][b] = _mm512_dpbusd_epi32(sums[r][b], four, columns[b]);
                             }
                         }
                         weights = weights.add(BLOCK * QUAD);
                     }
                 }
-                for (sums, tile) in sums.iter().flatten().zip(tile.iter_mut().flatten()) {
-                    _mm512_storeu_si512(tile.as_mut_ptr().cast(), *sums);
+                for r in 0..R {
+                    for b in 0..B {
+                        _mm512_storeu_si512(tile[r][b].as_mut_ptr().cast(), sums[r][b]);
+                    }
                 }
             }
         }
