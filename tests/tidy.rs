@@ -123,6 +123,12 @@ fn the_world_is_touched_in_few_places() {
         &["src/source/v4l2/sys.rs", "src/allocator.rs"],
         &["unsafe "],
     );
+    forbid(
+        "unsafe code of the engine is in its kernels alone",
+        "crates/engine/src",
+        &["crates/engine/src/kernels/"],
+        &["unsafe "],
+    );
     forbid("only mqtt/topic.rs joins topics", "src/mqtt", &["src/mqtt/topic.rs"], &["/caption\"", "/ask\""]);
     forbid("every channel is bounded", "src", &[], &["unbounded_channel", "mpsc::channel()"]);
 }
