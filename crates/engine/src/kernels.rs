@@ -4,7 +4,9 @@
 //! behind a safe function that has checked every bound.
 
 pub(crate) mod attention;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 pub(crate) mod depthwise;
 pub(crate) mod exponential;
@@ -15,8 +17,10 @@ pub(crate) mod product;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Isa {
     Portable,
+    #[cfg(target_arch = "x86_64")]
     /// 256 bits, multiplication of 16-bit pairs.
     Avx2,
+    #[cfg(target_arch = "x86_64")]
     /// 512 bits, products of four bytes at once.
     Avx512Vnni,
 }
@@ -30,14 +34,12 @@ impl Isa {
 
     /// What this processor has, the slowest first.
     pub(crate) fn available() -> Vec<Isa> {
-        let mut all = vec![Isa::Portable];
-        if avx2::is_available() {
-            all.push(Isa::Avx2);
-        }
-        if avx512::is_available() {
-            all.push(Isa::Avx512Vnni);
-        }
-        all
+        #[cfg(target_arch = "x86_64")]
+        let others = [(Isa::Avx2, avx2::is_available()), (Isa::Avx512Vnni, avx512::is_available())];
+        #[cfg(not(target_arch = "x86_64"))]
+        let others: [(Isa, bool); 0] = [];
+        let has = others.into_iter().filter_map(|(isa, is_available)| is_available.then_some(isa));
+        std::iter::once(Isa::Portable).chain(has).collect()
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod dense;
 mod fuse;
 mod graph;
 pub(crate) mod rows;
+mod share;
 pub(crate) mod sink;
 pub(crate) mod steps;
 
@@ -29,6 +30,13 @@ pub(crate) struct Quantization {
 /// Channels that a picture is stored with: activations are read by fours.
 pub(crate) fn stored_channels(n_channels: usize) -> usize {
     n_channels.next_multiple_of(crate::kernels::product::QUAD)
+}
+
+/// One value for each column, and zeros for the columns that fill the last block.
+fn filled(columns: &[f32]) -> Vec<f32> {
+    let mut filled = columns.to_vec();
+    filled.resize(columns.len().next_multiple_of(crate::kernels::product::BLOCK), 0.0);
+    filled
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "instruction sets that the processor was asked for")]
 
 use super::Isa;
-use super::exponential::weigh;
+use super::exponential::softmax;
 
 /// Vectors of heads in a tensor: element `i` of row `r` of head `h` of sequence `b` lies at
 /// `b * sequence + h * head + r * row + i`.
@@ -51,8 +51,6 @@ pub(crate) fn attend(isa: Isa, attention: &Attention<'_>, out: &mut [f32]) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::Avx512Vnni => unsafe { avx512(attention, out) },
-        #[cfg(not(target_arch = "x86_64"))]
-        Isa::Avx2 | Isa::Avx512Vnni => all(attention, out),
     }
 }
 
@@ -86,7 +84,7 @@ fn all(attention: &Attention<'_>, out: &mut [f32]) {
                     *score += mask;
                 }
             }
-            weigh(&mut scores);
+            softmax(&mut scores);
             let out = &mut out[((b * n_queries + s) * n_heads + h) * dim..][..dim];
             out.fill(0.0);
             for (r, share) in scores.iter().enumerate() {

@@ -35,8 +35,6 @@ pub(crate) fn convolve(
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::Avx512Vnni => unsafe { avx512(windows, weights, initial, sink) },
-        #[cfg(not(target_arch = "x86_64"))]
-        Isa::Avx2 | Isa::Avx512Vnni => all(windows, weights, initial, sink),
     }
 }
 

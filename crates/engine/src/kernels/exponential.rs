@@ -3,11 +3,6 @@
 /// Sums and maxima are taken in so many lanes.
 const LANES: usize = 16;
 
-/// Softmax in place; of nothing, nothing.
-pub fn softmax(scores: &mut [f32]) {
-    weigh(scores);
-}
-
 /// Log-softmax in place.
 pub fn log_softmax(scores: &mut [f32]) {
     let max = greatest(scores);
@@ -16,9 +11,9 @@ pub fn log_softmax(scores: &mut [f32]) {
     scores.iter_mut().for_each(|x| *x = *x - max - log_sum);
 }
 
-/// [`softmax`], for callers with an instruction set of their own.
+/// Softmax in place; of nothing, nothing. Takes the instruction set of whoever calls it.
 #[inline(always)]
-pub(super) fn weigh(scores: &mut [f32]) {
+pub fn softmax(scores: &mut [f32]) {
     let max = greatest(scores);
     scores.iter_mut().for_each(|x| *x = exp(*x - max));
     let sum = sum_by(scores, |x| x);

@@ -1,7 +1,9 @@
 //! Products of rows of u8 activations with packed i8 weights, and what is done with each sum.
 #![expect(unsafe_code, reason = "instruction sets that the processor was asked for")]
 
-use super::{Isa, avx2, avx512, portable};
+use super::{Isa, portable};
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512};
 
 /// Columns that are packed together: what one register of 512 bits has sums for.
 pub(crate) const BLOCK: usize = 16;
@@ -115,7 +117,9 @@ pub(crate) fn multiply(isa: Isa, rows: &Rows<'_>, weights: &Packed, initial: &[i
     rows.check(weights.depth);
     assert!(initial.len() >= weights.n_blocks() * BLOCK, "initial sums for every column of every block");
     match isa {
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni => avx512::multiply(rows, weights, initial, sink),
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => avx2::multiply(rows, weights, initial, sink),
         Isa::Portable => portable::multiply(rows, weights, initial, sink),
     }

@@ -3,13 +3,13 @@
 use std::cell::RefCell;
 
 use rayon::ThreadPool;
-use rayon::prelude::*;
 
+use super::share::share;
 use super::sink::{Requantize, RequantizeSum};
-use super::stored_channels;
+use super::{filled, stored_channels};
 use crate::kernels::Isa;
 use crate::kernels::depthwise::{self, Windows};
-use crate::kernels::product::{BLOCK, Packed, Rows, Sink, multiply};
+use crate::kernels::product::{Packed, Rows, Sink, multiply};
 
 thread_local! {
     /// The picture with its border; kept, since the next layer needs as much again.
@@ -116,11 +116,6 @@ impl Convolution {
             let sums = packed.column_sums();
             (Weights::Dense(packed), sums)
         };
-        let filled = |values: &[f32]| {
-            let mut filled = values.to_vec();
-            filled.resize(n_out.next_multiple_of(BLOCK), 0.0);
-            filled
-        };
         Ok(Convolution {
             isa,
             weights,
@@ -200,32 +195,13 @@ impl Convolution {
                 data = pad(picture, shape, border, self.zero, padded);
             }
             let width = shape[1] + border[1] + border[3];
-            self.lines(&Input { data, width }, [height, out.len() / height.max(1)], other, pool, out);
+            let (input, line_len) = (Input { data, width }, out.len() / height);
+            share(pool, out, line_len, |first, out| {
+                let other = other.map(|(other, share)| (&other[first * line_len..][..out.len()], share));
+                self.part(&input, first, [out.len() / line_len, line_len / n_out], other, out);
+            });
         });
         Ok(())
-    }
-
-    fn lines(
-        &self,
-        input: &Input<'_>,
-        [height, line_len]: [usize; 2],
-        other: Option<(&[u8], f32)>,
-        pool: Option<&ThreadPool>,
-        out: &mut [u8],
-    ) {
-        let n_parts = pool.map_or(1, ThreadPool::current_num_threads).clamp(1, height.max(1));
-        let n_lines = height.div_ceil(n_parts).max(1);
-        let part = |idx: usize, out: &mut [u8]| {
-            let first = idx * n_lines;
-            let other = other.map(|(other, share)| (&other[first * line_len..][..out.len()], share));
-            self.part(input, first, [out.len() / line_len, line_len / self.n_out], other, out);
-        };
-        match pool {
-            Some(pool) if n_parts > 1 => pool.install(|| {
-                out.par_chunks_mut(n_lines * line_len).enumerate().for_each(|(idx, out)| part(idx, out));
-            }),
-            _ => part(0, out),
-        }
     }
 
     /// The output lines from `first` on that `out` has room for.

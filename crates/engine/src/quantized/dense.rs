@@ -1,11 +1,12 @@
 //! One product with i8 weights on u8 rows, with bias and ReLU in the same pass; its output is f32.
 
 use rayon::ThreadPool;
-use rayon::prelude::*;
 
+use super::filled;
+use super::share::share;
 use super::sink::Rescale;
 use crate::kernels::Isa;
-use crate::kernels::product::{BLOCK, Packed, QUAD, Rows, multiply};
+use crate::kernels::product::{Packed, QUAD, Rows, multiply};
 
 /// A product as a graph states it: `[rows, depth] x [depth, columns]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,11 +52,6 @@ impl Dense {
             return Err(format!("factors or offsets do not fit {n_columns} columns"));
         }
         let weights = Packed::new(n_columns, depth, |column, k| spec.weights[k * n_columns + column]);
-        let filled = |values: &[f32]| {
-            let mut filled = values.to_vec();
-            filled.resize(n_columns.next_multiple_of(BLOCK), 0.0);
-            filled
-        };
         Ok(Dense {
             isa,
             depth,
@@ -84,23 +80,14 @@ impl Dense {
         if n * self.depth != rows.len() || n * self.n_columns() != out.len() {
             return Err(format!("rows of {} bytes for a depth of {}", rows.len(), self.depth));
         }
-        let part = |rows: &[u8], out: &mut [f32]| {
-            let n_columns = self.n_columns();
+        let n_columns = self.n_columns();
+        share(pool, out, n_columns, |first, out| {
+            let n_rows = out.len() / n_columns.max(1);
+            let rows = Rows::dense(&rows[first * self.depth..][..n_rows * self.depth], n_rows, self.depth);
             let mut to =
                 Rescale { out, n_columns, factors: &self.factors, offsets: &self.offsets, low: self.low };
-            let rows = Rows::dense(rows, rows.len() / self.depth, self.depth);
             multiply(self.isa, &rows, &self.weights, &self.initial, &mut to);
-        };
-        let n_parts = pool.map_or(1, ThreadPool::current_num_threads).clamp(1, n.max(1));
-        match pool {
-            Some(pool) if n_parts > 1 => pool.install(|| {
-                let n_rows = n.div_ceil(n_parts);
-                rows.par_chunks(n_rows * self.depth)
-                    .zip(out.par_chunks_mut(n_rows * self.n_columns()))
-                    .for_each(|(rows, out)| part(rows, out));
-            }),
-            _ => part(rows, out),
-        }
+        });
         Ok(())
     }
 }

@@ -5,9 +5,10 @@
 use std::cell::RefCell;
 
 use rayon::ThreadPool;
-use rayon::prelude::*;
 
-use super::sink::round;
+use super::filled;
+use super::share::share;
+use super::sink::{round, store};
 use crate::kernels::Isa;
 use crate::kernels::product::{BLOCK, Packed, QUAD, Rows, Sink, multiply};
 
@@ -50,11 +51,6 @@ impl RowProduct {
             return Err(format!("a depth of {depth}, {} scales, {} biases", scales.len(), bias.len()));
         }
         let weights = Packed::new(scales.len(), depth, weight);
-        let filled = |values: &[f32]| {
-            let mut filled = values.to_vec();
-            filled.resize(values.len().next_multiple_of(BLOCK), 0.0);
-            filled
-        };
         Ok(RowProduct {
             isa,
             depth,
@@ -83,16 +79,11 @@ impl RowProduct {
         if n * self.depth != rows.len() || n * self.n_columns() != out.len() {
             return Err(format!("rows of {} elements for a depth of {}", rows.len(), self.depth));
         }
-        let n_parts = pool.map_or(1, ThreadPool::current_num_threads).clamp(1, n.max(1));
-        match pool {
-            Some(pool) if n_parts > 1 => pool.install(|| {
-                let n_rows = n.div_ceil(n_parts);
-                rows.par_chunks(n_rows * self.depth)
-                    .zip(out.par_chunks_mut(n_rows * self.n_columns()))
-                    .for_each(|(rows, out)| self.part(rows, out));
-            }),
-            _ => self.part(rows, out),
-        }
+        let n_columns = self.n_columns();
+        share(pool, out, n_columns, |first, out| {
+            let n_rows = out.len() / n_columns.max(1);
+            self.part(&rows[first * self.depth..][..n_rows * self.depth], out);
+        });
         Ok(())
     }
 
@@ -161,12 +152,7 @@ impl Sink for ScaleRows<'_> {
             scaled[i] = if value < self.low { self.low } else { value };
         }
         let n = (self.n_columns - column).min(BLOCK);
-        let out = &mut self.out[row * self.n_columns + column..][..n];
-        if let Some(out) = out.first_chunk_mut::<BLOCK>() {
-            *out = scaled;
-        } else {
-            out.copy_from_slice(&scaled[..n]);
-        }
+        store(&scaled, &mut self.out[row * self.n_columns + column..][..n]);
     }
 }
 

@@ -21,7 +21,7 @@ impl Sink for Requantize<'_> {
     fn put(&mut self, row: usize, column: usize, sums: &[i32; BLOCK]) {
         let scaled = scaled(sums, self.factors, self.offsets, column);
         let n = (self.n_columns - column).min(BLOCK);
-        store(&scaled, self.low, &mut self.out[row * self.n_columns + column..][..n]);
+        store_rounded(&scaled, self.low, &mut self.out[row * self.n_columns + column..][..n]);
     }
 }
 
@@ -48,7 +48,7 @@ impl Sink for RequantizeSum<'_> {
                 *value += f32::from(*other) * self.share;
             }
         }
-        store(&scaled, to.low, &mut to.out[at..][..n]);
+        store_rounded(&scaled, to.low, &mut to.out[at..][..n]);
     }
 }
 
@@ -71,12 +71,7 @@ impl Sink for Rescale<'_> {
             *value = at_least(*value, self.low);
         }
         let n = (self.n_columns - column).min(BLOCK);
-        let out = &mut self.out[row * self.n_columns + column..][..n];
-        if let Some(out) = out.first_chunk_mut::<BLOCK>() {
-            *out = scaled;
-        } else {
-            out.copy_from_slice(&scaled[..n]);
-        }
+        store(&scaled, &mut self.out[row * self.n_columns + column..][..n]);
     }
 }
 
@@ -91,15 +86,21 @@ fn scaled(sums: &[i32; BLOCK], factors: &[f32], offsets: &[f32], column: usize) 
 }
 
 #[inline(always)]
-fn store(scaled: &[f32; BLOCK], low: f32, out: &mut [u8]) {
+fn store_rounded(scaled: &[f32; BLOCK], low: f32, out: &mut [u8]) {
     let mut rounded = [0; BLOCK];
     for i in 0..BLOCK {
         rounded[i] = round(scaled[i], low);
     }
+    store(&rounded, out);
+}
+
+/// The first of a block's columns that `out` has room for: a whole block in one instruction.
+#[inline(always)]
+pub(super) fn store<T: Copy>(block: &[T; BLOCK], out: &mut [T]) {
     if let Some(out) = out.first_chunk_mut::<BLOCK>() {
-        *out = rounded;
+        *out = *block;
     } else {
-        out.copy_from_slice(&rounded[..out.len()]);
+        out.copy_from_slice(&block[..out.len()]);
     }
 }
 
