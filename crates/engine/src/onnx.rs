@@ -3,12 +3,14 @@
 //!
 //! What runs a graph does not belong here.
 
+mod edit;
 mod weights;
 
+pub use edit::{Attr, attribute, keep, prune};
 use prost::Message as _;
 pub use tract_onnx::pb;
 pub use weights::{Stored, expand_weights, floats, stored};
-pub(crate) use weights::{attribute_int, integers};
+pub(crate) use weights::{attribute_int, integers, signed_bytes};
 
 use crate::{Dim, ElementType, Port, Signature};
 

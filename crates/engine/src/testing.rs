@@ -3,7 +3,7 @@
 //! Tests of this crate and of its users only; nothing here is built for speed.
 
 use crate::check::Symbols;
-use crate::onnx::{self, pb};
+use crate::onnx::{self, Attr, attribute, pb};
 use crate::{EngineError, Graph, Port, Signature, Tensor, TensorView};
 
 type Compute = dyn FnMut(&[TensorView<'_>]) -> Result<Vec<Tensor>, String> + Send;
@@ -140,15 +140,7 @@ impl OnnxFile {
             op_type: op_type.to_owned(),
             input: names(inputs),
             output: names(outputs),
-            attribute: attributes
-                .iter()
-                .map(|(name, i)| pb::AttributeProto {
-                    name: (*name).to_owned(),
-                    r#type: pb::attribute_proto::AttributeType::Int as i32,
-                    i: *i,
-                    ..Default::default()
-                })
-                .collect(),
+            attribute: attributes.iter().map(|(name, i)| attribute(name, Attr::Int(*i))).collect(),
             ..Default::default()
         });
         self
@@ -159,12 +151,7 @@ impl OnnxFile {
     pub fn transposed(mut self, input: &str, output: &str, order: &[i64]) -> OnnxFile {
         self = self.node("Transpose", &[input], &[output], &[]);
         if let Some(node) = self.graph.node.last_mut() {
-            node.attribute.push(pb::AttributeProto {
-                name: "perm".to_owned(),
-                r#type: pb::attribute_proto::AttributeType::Ints as i32,
-                ints: order.to_vec(),
-                ..Default::default()
-            });
+            node.attribute.push(attribute("perm", Attr::Ints(order.to_vec())));
         }
         self
     }
@@ -172,24 +159,12 @@ impl OnnxFile {
     /// A `Conv` with attributes that are integers (`group`) or lists of them.
     #[must_use]
     pub fn convolution(mut self, inputs: &[&str], output: &str, attributes: &[(&str, Vec<i64>)]) -> OnnxFile {
-        use pb::attribute_proto::AttributeType;
         self = self.node("Conv", inputs, &[output], &[]);
-        let attribute = attributes.iter().map(|(name, ints)| {
-            let name = (*name).to_owned();
-            match ints[..] {
-                [i] => {
-                    pb::AttributeProto { name, r#type: AttributeType::Int as i32, i, ..Default::default() }
-                }
-                _ => pb::AttributeProto {
-                    name,
-                    r#type: AttributeType::Ints as i32,
-                    ints: ints.clone(),
-                    ..Default::default()
-                },
-            }
-        });
         if let Some(node) = self.graph.node.last_mut() {
-            node.attribute = attribute.collect();
+            node.attribute.extend(attributes.iter().map(|(name, ints)| match ints[..] {
+                [i] => attribute(name, Attr::Int(i)),
+                _ => attribute(name, Attr::Ints(ints.clone())),
+            }));
         }
         self
     }

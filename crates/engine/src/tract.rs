@@ -5,6 +5,7 @@ mod fused;
 
 use std::sync::Arc;
 
+use rayon::ThreadPool;
 use tract_core::internal::{DatumType, TVec, Tensor as TractTensor, TractResult};
 use tract_core::model::{TypedModel, TypedRunnableModel, TypedSimpleState};
 use tract_core::prelude::{Framework, IntoTValue, RunOptions, TValue};
@@ -56,16 +57,17 @@ impl Engine for Tract {
             quantized::fuse(graph, int8_rows);
         }
         onnx::expand_weights(&mut model).map_err(|e| fail(e.to_string()))?;
-        let executor = executor(options.threads.get()).map_err(fail)?;
-        let plan = caught(|| plan(model, &found, executor)).flatten().map_err(fail)?;
+        let pool = pool(options.threads.get()).map_err(fail)?;
+        let plan = caught(|| plan(model, &found, pool.clone())).flatten().map_err(fail)?;
         let state = caught(|| plan.spawn().map_err(|e| format!("{e:#}"))).flatten().map_err(fail)?;
-        Ok(Box::new(TractGraph { label: label.to_owned(), signature: found, plan, state: Some(state) }))
+        Ok(Box::new(TractGraph { label: label.to_owned(), signature: found, plan, state: Some(state), pool }))
     }
 }
 
-fn executor(n_threads: usize) -> Result<Executor, String> {
+/// None for one thread.
+fn pool(n_threads: usize) -> Result<Option<Arc<ThreadPool>>, String> {
     if n_threads == 1 {
-        return Ok(Executor::SingleThread);
+        return Ok(None);
     }
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(n_threads)
@@ -73,13 +75,13 @@ fn executor(n_threads: usize) -> Result<Executor, String> {
         .start_handler(|_| mark_worker())
         .build()
         .map_err(|e| format!("start {n_threads} threads: {e}"))?;
-    Ok(Executor::MultiThread(Arc::new(pool)))
+    Ok(Some(Arc::new(pool)))
 }
 
 fn plan(
     model: pb::ModelProto,
     signature: &Signature,
-    executor: Executor,
+    pool: Option<Arc<ThreadPool>>,
 ) -> Result<Arc<TypedRunnableModel>, String> {
     let model = (move || {
         // Shapes inside the graph are inferred: exporters write their symbols into value_info in ways
@@ -95,6 +97,7 @@ fn plan(
     model
         .into_optimized()
         .and_then(|model| {
+            let executor = pool.map_or(Executor::SingleThread, Executor::MultiThread);
             let options = RunOptions { executor: Some(executor), ..RunOptions::default() };
             TypedRunnableModel::new_with_options(model, &options)
         })
@@ -132,6 +135,8 @@ struct TractGraph {
     plan: Arc<TypedRunnableModel>,
     /// None after a failed run, which leaves a state half way.
     state: Option<TypedSimpleState>,
+    /// The threads of one run, if there are several.
+    pool: Option<Arc<ThreadPool>>,
 }
 
 impl Graph for TractGraph {
@@ -152,7 +157,11 @@ impl TractGraph {
         let (state, outputs) = caught(|| -> TractResult<_> {
             let mut state = state.map_or_else(|| self.plan.spawn(), Ok)?;
             let inputs = inputs.into_iter().map(to_tract).collect::<TractResult<TVec<_>>>()?;
-            let outputs = state.run(inputs)?;
+            // All of it in the pool: to hand over a single operator and wait for it costs more than a small one takes.
+            let outputs = match &self.pool {
+                Some(pool) => pool.install(|| state.run(inputs)),
+                None => state.run(inputs),
+            }?;
             let outputs = outputs.iter().map(from_tract).collect::<TractResult<Vec<_>>>()?;
             Ok((state, outputs))
         })?

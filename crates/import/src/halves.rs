@@ -1,10 +1,10 @@
 //! Graphs that compute in f16, made to compute in f32 from the same weights: an engine has kernels for f32 wherever it
 //! runs, and for f16 on some processors only.
 
-use engine::onnx::pb;
+use engine::onnx::{Attr, attribute, pb};
 use pb::tensor_proto::DataType;
 
-use crate::net::{Attr, Net, attribute};
+use crate::net::Net;
 
 const F16: i32 = DataType::Float16 as i32;
 const F32: i32 = DataType::Float as i32;

@@ -6,10 +6,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use engine::onnx::pb;
+use engine::onnx::{Attr, attribute, pb};
 use engine::{Dim, Port};
 
-use crate::net::{Attr, Net, attribute};
+use crate::net::Net;
 use crate::towers::ImageTower;
 use crate::{ImportError, probe};
 

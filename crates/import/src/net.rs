@@ -2,9 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use engine::onnx::pb;
-use engine::{Dim, ElementType, Port};
-use pb::attribute_proto::AttributeType;
+use engine::Port;
+use engine::onnx::{self, Attr, attribute, pb, value_info};
 use pb::tensor_proto::DataType;
 use pb::tensor_shape_proto::dimension::Value as DimValue;
 
@@ -13,12 +12,6 @@ use pb::tensor_shape_proto::dimension::Value as DimValue;
 pub(crate) struct Net {
     model: pb::ModelProto,
     n_added: usize,
-}
-
-/// An attribute of a node.
-pub(crate) enum Attr {
-    Int(i64),
-    Ints(Vec<i64>),
 }
 
 impl Net {
@@ -102,18 +95,9 @@ impl Net {
     /// Keeps what the values `wanted` need and drops the rest, declared outputs and shapes included.
     pub(crate) fn keep(&mut self, wanted: &[&str]) {
         let graph = self.graph_mut();
-        let mut needed: HashSet<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
-        let mut kept: Vec<pb::NodeProto> = Vec::new();
-        for node in graph.node.drain(..).rev() {
-            if node.output.iter().any(|name| needed.contains(name)) {
-                needed.extend(node.input.iter().cloned());
-                kept.push(node);
-            }
-        }
-        kept.reverse();
-        graph.node = kept;
-        graph.initializer.retain(|tensor| needed.contains(&tensor.name));
-        graph.input.retain(|info| needed.contains(&info.name));
+        onnx::keep(graph, wanted.iter().map(|name| (*name).to_owned()));
+        let read: HashSet<&String> = graph.node.iter().flat_map(|node| &node.input).collect();
+        graph.input.retain(|info| read.contains(&info.name) || wanted.contains(&info.name.as_str()));
         graph.output.clear();
         graph.value_info.clear();
     }
@@ -285,43 +269,4 @@ fn node(op: &str, inputs: &[&str], output: &str, attrs: Vec<(&str, Attr)>) -> pb
         attribute: attrs.into_iter().map(|(name, attr)| attribute(name, attr)).collect(),
         ..Default::default()
     }
-}
-
-pub(crate) fn attribute(name: &str, attr: Attr) -> pb::AttributeProto {
-    let mut proto = pb::AttributeProto { name: name.to_owned(), ..Default::default() };
-    match attr {
-        Attr::Int(i) => {
-            proto.i = i;
-            proto.r#type = AttributeType::Int as i32;
-        }
-        Attr::Ints(ints) => {
-            proto.ints = ints;
-            proto.r#type = AttributeType::Ints as i32;
-        }
-    }
-    proto
-}
-
-fn value_info(port: &Port) -> pb::ValueInfoProto {
-    use pb::tensor_shape_proto::Dimension;
-    let elem_type = match port.element_type {
-        ElementType::F32 => DataType::Float,
-        ElementType::I64 => DataType::Int64,
-    };
-    let dim = port
-        .dims
-        .iter()
-        .map(|dim| Dimension {
-            value: Some(match dim {
-                Dim::Fixed(n) => DimValue::DimValue(*n as i64),
-                Dim::Symbol(name) => DimValue::DimParam(name.clone()),
-            }),
-            ..Default::default()
-        })
-        .collect();
-    let tensor =
-        pb::type_proto::Tensor { elem_type: elem_type as i32, shape: Some(pb::TensorShapeProto { dim }) };
-    let value = Some(pb::type_proto::Value::TensorType(tensor));
-    let r#type = Some(pb::TypeProto { value, ..Default::default() });
-    pb::ValueInfoProto { name: port.name.clone(), r#type, ..Default::default() }
 }

@@ -1,5 +1,6 @@
 //! Short runs of derived graphs on the engine that will run them: what cannot run is refused before it is written.
 
+use engine::onnx::Attr;
 use std::path::Path;
 
 use engine::onnx::pb::tensor_proto::DataType;
@@ -7,7 +8,7 @@ use engine::{EngineOptions, Port, Tensor, TensorView};
 
 use crate::ImportError;
 use crate::masks::MASK;
-use crate::net::{Attr, Net};
+use crate::net::Net;
 
 /// Largest distance of a norm from 1.
 const UNIT: f32 = 1e-3;

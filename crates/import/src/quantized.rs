@@ -4,9 +4,9 @@
 
 use std::collections::HashMap;
 
-use engine::onnx::pb;
+use engine::onnx::{Attr, attribute, pb};
 
-use crate::net::{Attr, Net, attribute};
+use crate::net::Net;
 
 /// Replaces every product of a quantized activation with a stored matrix by one with the matrix alone dequantized.
 pub(crate) fn compute_in_f32(net: &mut Net) {

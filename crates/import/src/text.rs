@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use engine::onnx::pb;
 use engine::onnx::pb::tensor_proto::DataType;
+use engine::onnx::{Attr, pb};
 use engine::{Dim, Port};
 
-use crate::net::{Attr, Net};
+use crate::net::Net;
 use crate::towers::TextTower;
 use crate::{ImportError, masks, probe};
 

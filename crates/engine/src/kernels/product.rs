@@ -24,10 +24,12 @@ impl Packed {
     pub(crate) fn new(n_columns: usize, depth: usize, weight: impl Fn(usize, usize) -> i8) -> Packed {
         assert!(depth.is_multiple_of(QUAD), "a depth of {depth} is no multiple of {QUAD}");
         let mut quads = vec![0; n_columns.next_multiple_of(BLOCK) * depth];
-        for column in 0..n_columns {
-            let block = column / BLOCK * BLOCK * depth;
-            for k in 0..depth {
-                quads[block + k / QUAD * BLOCK * QUAD + column % BLOCK * QUAD + k % QUAD] = weight(column, k);
+        for (block, packed) in quads.chunks_exact_mut((BLOCK * depth).max(1)).enumerate() {
+            for (quad, packed) in packed.as_chunks_mut::<{ BLOCK * QUAD }>().0.iter_mut().enumerate() {
+                let columns = block * BLOCK..n_columns.min((block + 1) * BLOCK);
+                for (column, packed) in columns.zip(packed.as_chunks_mut::<QUAD>().0) {
+                    *packed = std::array::from_fn(|k| weight(column, quad * QUAD + k));
+                }
             }
         }
         Packed { n_columns, depth, quads }
@@ -53,9 +55,13 @@ impl Packed {
     /// The sum of each column's weights, for the zero point of the activations; zeros fill the last block.
     pub(crate) fn column_sums(&self) -> Vec<i32> {
         let mut sums = vec![0; self.n_blocks() * BLOCK];
-        for (at, weight) in self.quads.iter().enumerate() {
-            let column = at / self.block_len() * BLOCK + at % (BLOCK * QUAD) / QUAD;
-            sums[column] += i32::from(*weight);
+        let blocks = self.quads.chunks_exact(self.block_len().max(1));
+        for (sums, block) in sums.as_chunks_mut::<BLOCK>().0.iter_mut().zip(blocks) {
+            for quads in block.as_chunks::<{ BLOCK * QUAD }>().0 {
+                for (sum, quad) in sums.iter_mut().zip(quads.as_chunks::<QUAD>().0) {
+                    *sum += quad.iter().map(|weight| i32::from(*weight)).sum::<i32>();
+                }
+            }
         }
         sums
     }

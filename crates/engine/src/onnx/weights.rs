@@ -176,6 +176,16 @@ pub(crate) fn integers(tensor: &pb::TensorProto) -> Option<Vec<i16>> {
     (values.len() == n).then_some(values)
 }
 
+/// The elements of an int8 tensor, if they fill its shape.
+pub(crate) fn signed_bytes(tensor: &pb::TensorProto) -> Option<Vec<i8>> {
+    let stored_raw = !tensor.raw_data.is_empty() && tensor.data_type == DataType::Int8 as i32;
+    if stored_raw && Some(tensor.raw_data.len()) == tensor_dims(tensor).and_then(n_elements) {
+        // Megabytes of them at each start.
+        return Some(tensor.raw_data.iter().map(|byte| byte.cast_signed()).collect());
+    }
+    integers(tensor)?.into_iter().map(|value| i8::try_from(value).ok()).collect()
+}
+
 /// The elements of an f32 tensor, if they fill its shape.
 pub fn floats(tensor: &pb::TensorProto) -> Option<Vec<f32>> {
     let n = n_elements(tensor_dims(tensor)?)?;

@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::graph::{Index, Weight, prune};
+use super::graph::{Index, Weight};
 use super::{Quantization, stored_channels};
-use crate::onnx::attribute_int;
-use crate::onnx::pb;
+use crate::onnx::{self, Attr, attribute, attribute_int, pb};
 
 /// u8 picture (, another to be added) to u8 picture.
 pub(crate) const CONVOLVE: &str = "CaptiondConvolve";
@@ -45,7 +44,7 @@ pub(crate) fn fuse(graph: &mut pb::GraphProto, int8_rows: bool) {
     }
     let nodes = graph.node.iter().flat_map(|node| found.nodes(&index, node)).collect();
     graph.node = nodes;
-    prune(graph);
+    onnx::prune(graph);
 }
 
 /// What is to be put in the place of the node that makes the value of this name.
@@ -142,9 +141,9 @@ fn convolution(index: &Index<'_>, quantize: &pb::NodeProto) -> Option<Convolutio
         attribute: layer(weight, quantization.zero, factors, offsets, if relu { zero } else { 0.0 }),
         ..Default::default()
     };
-    node.attribute.push(int("depthwise", depthwise.into()));
+    node.attribute.push(attribute("depthwise", Attr::Int(depthwise.into())));
     if other.is_some() {
-        node.attribute.push(float("share", share));
+        node.attribute.push(attribute("share", Attr::Float(share)));
     }
     node.attribute.extend(
         conv.attribute.iter().filter(|a| ["strides", "pads", "auto_pad"].contains(&a.name.as_str())).cloned(),
@@ -226,14 +225,14 @@ fn row_product(index: &Index<'_>, node: &pb::NodeProto) -> Option<(String, pb::N
     let Tail { last, bias, low } = tail(index, node, n_columns);
     let output = last.output.first()?.clone();
     let scales = weight.scales.clone();
-    let mut attribute = layer(weight, 0, scales, bias, low);
-    attribute.push(int("transposed", transposed.is_some().into()));
+    let mut attributes = layer(weight, 0, scales, bias, low);
+    attributes.push(attribute("transposed", Attr::Int(transposed.is_some().into())));
     let product = pb::NodeProto {
         op_type: MULTIPLY_ROWS.to_owned(),
         name: last.name.clone(),
         input: vec![rows.clone()],
         output: vec![output.clone()],
-        attribute,
+        attribute: attributes,
         ..Default::default()
     };
     Some((output, product))
@@ -271,7 +270,10 @@ fn attention(index: &Index<'_>, node: &pb::NodeProto) -> Option<(String, pb::Nod
         name: last.name.clone(),
         input: [queries, keys, values].into_iter().map(str::to_owned).chain(mask).collect(),
         output: vec![output.clone()],
-        attribute: vec![float("scale", q_scale * k_scale), int("rows", rows.into())],
+        attribute: vec![
+            attribute("scale", Attr::Float(q_scale * k_scale)),
+            attribute("rows", Attr::Int(rows.into())),
+        ],
         ..Default::default()
     };
     Some((output, attention))
@@ -325,11 +327,11 @@ fn layer(
         ..Default::default()
     };
     vec![
-        pb::AttributeProto { name: "weight".to_owned(), t: Some(tensor), ..Default::default() },
-        int("zero", zero.into()),
-        pb::AttributeProto { name: "factors".to_owned(), floats: factors, ..Default::default() },
-        pb::AttributeProto { name: "offsets".to_owned(), floats: offsets, ..Default::default() },
-        float("low", low),
+        attribute("weight", Attr::Tensor(Box::new(tensor))),
+        attribute("zero", Attr::Int(zero.into())),
+        attribute("factors", Attr::Floats(factors)),
+        attribute("offsets", Attr::Floats(offsets)),
+        attribute("low", Attr::Float(low)),
     ]
 }
 
@@ -349,18 +351,11 @@ fn step(
         name: node.name.clone(),
         input: vec![from.clone()],
         output: node.output.clone(),
-        attribute: [float("scale", scale), int("zero", zero.into())]
+        attribute: [("scale", Attr::Float(scale)), ("zero", Attr::Int(zero.into()))]
             .into_iter()
-            .chain(n_channels.map(|n| int("channels", n as i64)))
+            .chain(n_channels.map(|n| ("channels", Attr::Int(n as i64))))
+            .map(|(name, attr)| attribute(name, attr))
             .collect(),
         ..Default::default()
     }]
-}
-
-fn int(name: &str, i: i64) -> pb::AttributeProto {
-    pb::AttributeProto { name: name.to_owned(), i, ..Default::default() }
-}
-
-fn float(name: &str, f: f32) -> pb::AttributeProto {
-    pb::AttributeProto { name: name.to_owned(), f, ..Default::default() }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::Quantization;
 use crate::onnx::pb;
-use crate::onnx::{attribute_int, floats, integers, tensor_dims};
+use crate::onnx::{attribute_int, floats, integers, signed_bytes, tensor_dims};
 
 pub(super) struct Index<'g> {
     graph: &'g pb::GraphProto,
@@ -123,8 +123,7 @@ impl<'g> Index<'g> {
         let (_, node) = self.maker(name, "DequantizeLinear")?;
         let tensor = self.stored.get(node.input.first()?.as_str())?;
         let dims = tensor_dims(tensor)?;
-        let values: Vec<i8> =
-            integers(tensor)?.into_iter().map(|value| i8::try_from(value).ok()).collect::<Option<_>>()?;
+        let values = signed_bytes(tensor)?;
         let n = *dims.get(axis)?;
         let scales = self.stored_floats(node.input.get(1)?)?;
         let scales = match scales[..] {
@@ -141,21 +140,4 @@ impl<'g> Index<'g> {
         let blocked = attribute_int(node, "block_size").unwrap_or(0) != 0;
         (!blocked && scales.iter().all(|scale| scale.is_finite())).then_some(Weight { dims, values, scales })
     }
-}
-
-/// Leaves out nodes and stored tensors that no output of the graph comes from.
-pub(super) fn prune(graph: &mut pb::GraphProto) {
-    let mut wanted: std::collections::HashSet<String> =
-        graph.output.iter().map(|output| output.name.clone()).collect();
-    let mut kept = Vec::with_capacity(graph.node.len());
-    // Nodes come after those they read from.
-    for node in graph.node.drain(..).rev() {
-        if node.output.iter().any(|name| wanted.contains(name)) {
-            wanted.extend(node.input.iter().cloned());
-            kept.push(node);
-        }
-    }
-    kept.reverse();
-    graph.node = kept;
-    graph.initializer.retain(|tensor| wanted.contains(&tensor.name));
 }

@@ -4,7 +4,7 @@ use tract_onnx::tract_hir::internal::{TractResult, anyhow};
 
 use super::fused::Layer;
 use crate::kernels::Isa;
-use crate::onnx::{attribute_int, integers, pb, tensor_dims};
+use crate::onnx::{attribute_int, pb, signed_bytes, tensor_dims};
 use crate::quantized::Quantization;
 use crate::quantized::convolution::{self, Convolution, Padding};
 use crate::quantized::dense::{self, Dense};
@@ -91,9 +91,9 @@ fn sizes<const N: usize>(values: &[i64]) -> TractResult<[usize; N]> {
 
 fn weight(node: &pb::NodeProto) -> TractResult<(Vec<usize>, Vec<i8>)> {
     let tensor = get(node, "weight")?.t.as_ref().ok_or_else(|| anyhow!("no weights"))?;
-    let values =
-        integers(tensor).and_then(|values| values.into_iter().map(|v| i8::try_from(v).ok()).collect());
-    tensor_dims(tensor).zip(values).ok_or_else(|| anyhow!("weights that do not fill their shape"))
+    tensor_dims(tensor)
+        .zip(signed_bytes(tensor))
+        .ok_or_else(|| anyhow!("weights that do not fill their shape"))
 }
 
 fn find<'n>(node: &'n pb::NodeProto, name: &str) -> Option<&'n pb::AttributeProto> {

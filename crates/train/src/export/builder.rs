@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use engine::onnx::pb;
+pub use engine::onnx::Attr;
+use engine::onnx::{attribute, pb};
 use prost::Message;
 
-use pb::attribute_proto::AttributeType;
 use pb::tensor_proto::DataType;
 
 const OPSET: i64 = 17;
@@ -20,13 +20,6 @@ pub enum Storage {
     Int8 {
         axis: usize,
     },
-}
-
-/// An attribute of a node.
-pub enum Attr {
-    Int(i64),
-    Ints(Vec<i64>),
-    Float(f32),
 }
 
 /// A dimension of a port: fixed, or chosen at run time.
@@ -217,25 +210,6 @@ pub fn quantize_int8(dims: &[usize], values: &[f32], axis: usize) -> (Vec<i8>, V
         .map(|(idx, value)| (value / scales[channel(idx)]).round().clamp(-127.0, 127.0) as i8)
         .collect();
     (codes, scales)
-}
-
-fn attribute(name: &str, attr: Attr) -> pb::AttributeProto {
-    let mut proto = pb::AttributeProto { name: name.to_owned(), ..Default::default() };
-    match attr {
-        Attr::Int(i) => {
-            proto.i = i;
-            proto.r#type = AttributeType::Int as i32;
-        }
-        Attr::Ints(ints) => {
-            proto.ints = ints;
-            proto.r#type = AttributeType::Ints as i32;
-        }
-        Attr::Float(f) => {
-            proto.f = f;
-            proto.r#type = AttributeType::Float as i32;
-        }
-    }
-    proto
 }
 
 fn value_info(name: &str, element_type: DataType, dims: &[Dim]) -> pb::ValueInfoProto {

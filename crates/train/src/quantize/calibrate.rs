@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use caption::bundle::PreprocessSettings;
 use caption::preprocess;
-use engine::onnx::{self, pb};
+use engine::onnx::{self, Attr, pb};
 use engine::{Graph, Port};
 
 use crate::data::read_photo;
@@ -72,12 +72,7 @@ fn with_extremes(mut model: pb::ModelProto, values: &[String]) -> Result<pb::Mod
                 name: name.clone(),
                 input: vec![value.clone()],
                 output: vec![name.clone()],
-                attribute: vec![pb::AttributeProto {
-                    name: "keepdims".to_owned(),
-                    r#type: pb::attribute_proto::AttributeType::Int as i32,
-                    i: 0,
-                    ..Default::default()
-                }],
+                attribute: vec![onnx::attribute("keepdims", Attr::Int(0))],
                 ..Default::default()
             });
             graph.output.push(onnx::value_info(&Port::f32(name, [])));

@@ -3,8 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, Result};
-use engine::onnx::{self, pb};
-use pb::attribute_proto::AttributeType;
+use engine::onnx::{self, Attr, pb};
 use pb::tensor_proto::DataType;
 
 use super::calibrate::Range;
@@ -111,12 +110,7 @@ pub(super) fn store_weights(graph: &mut pb::GraphProto) -> Result<()> {
                 name: output.clone(),
                 input: vec![stored, scale],
                 output: vec![output.clone()],
-                attribute: vec![pb::AttributeProto {
-                    name: "axis".to_owned(),
-                    r#type: AttributeType::Int as i32,
-                    i: axis as i64,
-                    ..Default::default()
-                }],
+                attribute: vec![onnx::attribute("axis", Attr::Int(axis as i64))],
                 ..Default::default()
             });
             node.input[1] = output;
@@ -124,18 +118,8 @@ pub(super) fn store_weights(graph: &mut pb::GraphProto) -> Result<()> {
         nodes.push(node);
     }
     graph.node = nodes;
-    drop_unread(graph);
+    onnx::prune(graph);
     Ok(())
-}
-
-/// Leaves out the stored weights, and the nodes that only convert them, that nothing reads any more.
-fn drop_unread(graph: &mut pb::GraphProto) {
-    let mut wanted: HashSet<String> = graph.output.iter().map(|output| output.name.clone()).collect();
-    wanted
-        .extend(graph.node.iter().filter(|node| node.op_type != "Cast").flat_map(|node| node.input.clone()));
-    graph.node.retain(|node| node.op_type != "Cast" || node.output.iter().any(|name| wanted.contains(name)));
-    wanted.extend(graph.node.iter().flat_map(|node| node.input.clone()));
-    graph.initializer.retain(|tensor| wanted.contains(&tensor.name));
 }
 
 fn tensor(name: &str, data_type: DataType, dims: &[usize], raw_data: Vec<u8>) -> pb::TensorProto {
