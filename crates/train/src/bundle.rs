@@ -29,7 +29,7 @@ use crate::{encoder, graph, memory, tagging};
 const BRIDGE: &str = "bridge.safetensors";
 
 /// Longest caption in tokens.
-const MAX_NEW_TOKENS: usize = 24;
+pub const MAX_NEW_TOKENS: usize = 24;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct BundleArgs {

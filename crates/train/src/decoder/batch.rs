@@ -43,7 +43,7 @@ pub struct Batch {
     pub inputs: Tensor<3>,
     /// (B, S) from `bos`, padded at the end.
     pub ids: Tensor<2, Int>,
-    /// (B, S - 1): 1 where the next token is to be learned, 0 in a prompt and in padding.
+    /// (B, S - 1): what the next token counts, 1 unless it is the decoder's own; 0 in a prompt and in padding.
     pub learned: Tensor<2>,
     pub n_learned: usize,
 }
@@ -51,23 +51,12 @@ pub struct Batch {
 impl Shown<'_> {
     /// Blocks for the projection on the memory, where there is one.
     pub fn batch(&self, chosen: &[usize], rng: &mut ChaCha8Rng, device: &Device) -> Result<Batch> {
-        let dim = self.examples.inputs().dim;
-        let n_copies = self.recipe.n_regions;
-        let noise = self.recipe.noise();
-        let mut inputs = Vec::with_capacity(chosen.len() * n_copies * dim);
+        let mut inputs = Vec::with_capacity(chosen.len());
         for idx in chosen {
             let row = self.examples.input_row(*idx, self.recipe.target, rng);
-            let mut embedding: Vec<f32> = self.examples.inputs().row(row).collect();
-            if self.recipe.centre == Centre::C3 {
-                crate::embed::centre(&mut embedding, &self.mean);
-            }
-            for _ in 0..n_copies {
-                let mut copy = embedding.clone();
-                noise.apply(&mut copy, rng);
-                inputs.extend(copy);
-            }
+            inputs.push(self.input(row, rng));
         }
-        let inputs = Tensor::<1>::from_data(inputs.as_slice(), device).reshape([chosen.len(), n_copies, dim]);
+        let inputs = self.stacked(&inputs, device);
         let inputs = match &self.memory {
             Some(memory) if self.recipe.memory == MemoryUse::Both => {
                 let own: Vec<Option<usize>> = chosen
@@ -83,36 +72,43 @@ impl Shown<'_> {
         Ok(Batch { inputs, ids, learned, n_learned })
     }
 
+    /// What the decoder is shown of a row of the inputs, (R, D): noisy copies of it.
+    pub fn input(&self, row: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+        let mut embedding: Vec<f32> = self.examples.inputs().row(row).collect();
+        if self.recipe.centre == Centre::C3 {
+            crate::embed::centre(&mut embedding, &self.mean);
+        }
+        let noise = self.recipe.noise();
+        (0..self.recipe.n_regions)
+            .flat_map(|_| {
+                let mut copy = embedding.clone();
+                noise.apply(&mut copy, rng);
+                copy
+            })
+            .collect()
+    }
+
+    /// (B, R, D) of what [`Self::input`] gave.
+    pub fn stacked(&self, inputs: &[Vec<f32>], device: &Device) -> Tensor<3> {
+        let shape = [inputs.len(), self.recipe.n_regions, self.examples.inputs().dim];
+        Tensor::<1>::from_data(inputs.concat().as_slice(), device).reshape(shape)
+    }
+
     fn tokens(
         &self,
         chosen: &[usize],
         rng: &mut ChaCha8Rng,
         device: &Device,
     ) -> Result<(Tensor<2, Int>, Tensor<2>, usize)> {
-        let rows: Vec<(Vec<u32>, usize)> =
+        let rows: Vec<Row> =
             chosen.iter().map(|idx| self.row(&self.examples.rows[*idx], rng)).collect::<Result<_>>()?;
-        let s = rows.iter().map(|(tokens, _)| tokens.len()).max().unwrap_or(0);
-        let mut ids = Vec::with_capacity(rows.len() * s);
-        let mut learned = Vec::with_capacity(rows.len() * (s - 1));
-        for (tokens, n_given) in &rows {
-            ids.extend(tokens.iter().map(|id| i64::from(*id)));
-            ids.extend(std::iter::repeat_n(i64::from(PAD), s - tokens.len()));
-            // Position i predicts token i + 1.
-            learned.extend((1..s).map(|at| f32::from(u8::from(at >= *n_given && at < tokens.len()))));
-        }
-        let n_learned = learned.iter().filter(|x| **x > 0.0).count();
-        let shape = [rows.len(), s];
-        Ok((
-            Tensor::<1, Int>::from_data(ids.as_slice(), device).reshape(shape),
-            Tensor::<1>::from_data(learned.as_slice(), device).reshape([shape[0], s - 1]),
-            n_learned,
-        ))
+        Ok(padded(&rows, device))
     }
 
     /// `bos`, the prompt, the sentence, `eos`; and how many of these are given.
-    fn row(&self, example: &Example, rng: &mut ChaCha8Rng) -> Result<(Vec<u32>, usize)> {
+    fn row(&self, example: &Example, rng: &mut ChaCha8Rng) -> Result<Row> {
         let Some(prompt) = self.prompt.as_ref().filter(|_| example.n_given == 1) else {
-            return Ok((example.tokens.clone(), example.n_given));
+            return Ok(Row { tokens: example.tokens.clone(), n_given: example.n_given, weight: 1.0 });
         };
         let mut tags = example.tags.clone();
         tags.retain(|_| !rng.random_bool(self.recipe.tag_drop));
@@ -121,8 +117,34 @@ impl Shown<'_> {
         tokens.extend(prompt.tokens(&tags)?);
         let n_given = tokens.len();
         tokens.extend(&example.tokens[1..]);
-        Ok((tokens, n_given))
+        Ok(Row { tokens, n_given, weight: 1.0 })
     }
+}
+
+/// A sequence to learn.
+pub struct Row {
+    /// From `bos` to `eos`.
+    pub tokens: Vec<u32>,
+    /// Tokens at its beginning that are not learned.
+    pub n_given: usize,
+    /// What each of the others counts; below 0 to unlearn them.
+    pub weight: f32,
+}
+
+/// Ids (B, S), the weight (B, S - 1) of each next token, and how many have one.
+pub fn padded(rows: &[Row], device: &Device) -> (Tensor<2, Int>, Tensor<2>, usize) {
+    let s = rows.iter().map(|row| row.tokens.len()).max().unwrap_or(0).max(2);
+    let (mut ids, mut learned, mut n_learned) = (Vec::new(), Vec::new(), 0);
+    for Row { tokens, n_given, weight } in rows {
+        ids.extend(tokens.iter().map(|id| i64::from(*id)));
+        ids.extend(std::iter::repeat_n(i64::from(PAD), s - tokens.len()));
+        // Position i predicts token i + 1.
+        let is_learned = |at: usize| at >= *n_given && at < tokens.len();
+        learned.extend((1..s).map(|at| if is_learned(at) { *weight } else { 0.0 }));
+        n_learned += (1..s).filter(|at| is_learned(*at)).count();
+    }
+    let ids = Tensor::<1, Int>::from_data(ids.as_slice(), device).reshape([rows.len(), s]);
+    (ids, Tensor::<1>::from_data(learned.as_slice(), device).reshape([rows.len(), s - 1]), n_learned)
 }
 
 /// The text memory of training: rows of the texts that the example's own caption can be kept out of.

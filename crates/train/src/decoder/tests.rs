@@ -5,7 +5,7 @@ use caption::{Memory, normal, normalize};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
-use super::batch::{Batch, Shown, TrainingMemory};
+use super::batch::{Batch, Row, Shown, TrainingMemory, padded};
 use super::examples::{Example, Examples};
 use crate::embed::Embeddings;
 use crate::export::values;
@@ -101,6 +101,15 @@ fn centred_inputs_have_no_common_direction() {
     };
     let before = examples.texts.mean().iter().map(|x| x * x).sum::<f32>().sqrt();
     assert!(mean(&inputs(&recipe)) < 0.5 * before);
+}
+
+#[test]
+fn what_is_unlearned_pulls_the_other_way() {
+    let row = |weight: f32| Row { tokens: vec![1, 5, 6, 2], n_given: 1, weight };
+    let device = Device::flex();
+    let (ids, learned, n_learned) = padded(&[row(-0.5), Row { tokens: vec![1, 2], ..row(2.0) }], &device);
+    assert_eq!((ids.dims(), n_learned), ([2, 4], 4));
+    assert_eq!(values(learned).unwrap(), [-0.5, -0.5, -0.5, 2.0, 0.0, 0.0]);
 }
 
 #[test]

@@ -50,6 +50,17 @@ fn a_killed_decoder_run_ends_where_an_uninterrupted_one_does() {
 }
 
 #[test]
+fn a_killed_run_that_learns_from_its_own_captions_ends_where_an_uninterrupted_one_does() {
+    let toy = Toy::new();
+    run(&toy.text("text-run", "--steps 4"));
+    let args = |out: &str| toy.decoder("text-run", out, "--steps 120 --save-every 20 --self-critical 3");
+    assert_survives_kills(&toy, &args, &["decoder.onnx", "adapter.onnx"]);
+    let plain = toy.decoder("text-run", "plain", "--steps 120");
+    run(&plain);
+    assert!(toy.read("plain/decoder.onnx") != toy.read("whole/decoder.onnx"), "the captions taught nothing");
+}
+
+#[test]
 fn a_killed_adaptation_ends_where_an_uninterrupted_one_does() {
     let toy = Toy::new();
     toy.whole_bundle();

@@ -67,6 +67,8 @@ fn arguments_out_of_range_are_named() {
         ("--noise-cosine 1.5", "--noise-cosine"),
         ("--d 100", "--d 100"),
         ("--batch 0", "--batch 0"),
+        ("--self-critical 3 --save-every 30", "--save-every"),
+        ("--self-critical 3 --stop-at 2", "--stop-at"),
     ];
     for (given, named) in cases {
         assert_refused(&toy.decoder("text-run", "run", &format!("--steps 4 {given}")), &[named]);
