@@ -16,7 +16,7 @@ const CAMERA: &str = "[[camera]]\nname = \"yard\"\nsource = { type = \"replay\",
 #[test]
 fn the_least_file_gets_every_default() {
     let config = parse(CAMERA).unwrap();
-    assert_eq!((config.engine.as_str(), config.device), (ENGINE, Device::Cpu));
+    assert_eq!(config.engine, EngineConfig::default());
     assert_eq!((config.mqtt.host.as_str(), config.mqtt.port), (MQTT_HOST, MQTT_PORT));
     assert_eq!(config.cameras[0].gate, GATE);
     let crate::source::SourceConfig::Replay(replay) = &config.cameras[0].source else {

@@ -12,8 +12,8 @@ pub enum EngineError {
     /// One run failed; the next may succeed with other inputs.
     #[error("run graph {graph}: {why}")]
     Run { graph: String, why: String },
-    /// The device answers no more, and nothing that this process does brings it back: end it.
-    #[error("run graph {graph}: {device} is lost: {why}")]
+    /// The device runs nothing, or nothing any more, and no other call of this process changes that: end it.
+    #[error("run graph {graph}: {device} does not answer: {why}")]
     Lost { graph: String, device: String, why: String },
     /// The engine or device is not there: choose another.
     #[error("engine {engine} on {device}: {why}")]

@@ -82,8 +82,8 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// [`EngineError::Load`] when the bytes are no graph that this engine can run,
     /// [`EngineError::Signature`] when its ports differ from `signature`,
-    /// [`EngineError::Unavailable`] when the engine's library or the device is not there. A panic inside the engine is
-    /// reported as `Load`.
+    /// [`EngineError::Unavailable`] when the engine's library has no such device or is not there itself,
+    /// [`EngineError::Lost`] when nothing runs on the device. A panic inside the engine is reported as `Load`.
     fn load(
         &self,
         label: &str,
@@ -96,7 +96,7 @@ pub trait Engine: Send + Sync {
     /// A device that the choice leaves open is tried with a graph of one node; `options` but for their device hold. Blocks.
     ///
     /// # Errors
-    /// [`EngineError::Unavailable`] when the lesser one is not there either.
+    /// As [`load`](Engine::load), when the lesser one does not run either.
     fn choose(
         &self,
         choice: DeviceChoice,

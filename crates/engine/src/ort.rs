@@ -75,27 +75,25 @@ fn open(
 
 /// Loads the graph of one node on a device, unless it is there already, and runs it.
 fn load_probe(options: &EngineOptions) -> Result<(), EngineError> {
-    let mut probes = probes();
-    if probes.iter().any(|(device, _)| *device == options.device) {
+    // Not held while the graph is loaded: what fails there asks whether the device is alive.
+    if probes().iter().any(|(device, _)| *device == options.device) {
         return Ok(());
     }
     let (onnx, signature) = probe::graph();
-    let unavailable = |why: String| EngineError::Unavailable {
-        engine: "ort".to_owned(),
-        device: options.device.to_string(),
-        why,
-    };
-    let model = onnx::parse(&onnx).map_err(|e| unavailable(e.to_string()))?;
+    let fail = |why: onnx::OnnxError| EngineError::Load { graph: "probe".to_owned(), why: why.to_string() };
+    let model = onnx::parse(&onnx).map_err(fail)?;
     let graph = open("probe", &model, signature, options).and_then(|mut graph| {
         probe::run(&mut graph)?;
         Ok(graph)
     });
-    // Whatever went wrong: on this device, nothing runs.
+    let device = options.device.to_string();
     let graph = graph.map_err(|e| match e {
-        EngineError::Load { why, .. } | EngineError::Run { why, .. } => unavailable(why),
+        EngineError::Load { graph, why } | EngineError::Run { graph, why } => {
+            EngineError::Lost { graph, device, why }
+        }
         other => other,
     })?;
-    probes.push((options.device, graph));
+    probes().push((options.device, graph));
     Ok(())
 }
 

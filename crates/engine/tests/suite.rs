@@ -397,7 +397,7 @@ fn an_absent_engine_or_device_is_named() {
         for device in [Device::Cuda(200), Device::TensorRt(200)] {
             let options = EngineOptions { device, ..options() };
             match engine.load("test", &file.bytes(), &file.signature(), &options) {
-                Err(error @ EngineError::Unavailable { .. }) => {
+                Err(error @ (EngineError::Unavailable { .. } | EngineError::Lost { .. })) => {
                     assert!(error.to_string().contains(&device.to_string()), "{error}");
                 }
                 Err(error) => panic!("{error}"),

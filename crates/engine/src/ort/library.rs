@@ -7,6 +7,8 @@ use ::ort::LoadDynamicError;
 use ::ort::environment::Environment;
 use ::ort::logging::LogLevel;
 
+use crate::caught::caught;
+
 /// Where the system's linker looks when no file is named: what is installed for programs, then what is for compilers.
 const NAMES: [&str; 2] = ["libonnxruntime.so.1", "libonnxruntime.so"];
 
@@ -57,7 +59,10 @@ fn open(path: &Path) -> Result<Environment, String> {
         ),
         other => format!("{} is no library of ONNX Runtime: {other}", path.display()),
     })?;
-    let environment = builder.with_telemetry(false).with_logger(Arc::new(log)).build();
+    // The crate panics when the library has not the interface that its version promises.
+    let environment = caught(|| builder.with_telemetry(false).with_logger(Arc::new(log)).build());
+    let lacks = |why| format!("{} lacks the interface of 1.{}: {why}", path.display(), ::ort::MINOR_VERSION);
+    let environment = environment.map_err(lacks)?;
     environment.map_err(|e| format!("start ONNX Runtime of {}: {e}", path.display()))
 }
 
