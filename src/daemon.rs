@@ -15,6 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
+use engine::{Device, EngineError};
 use sd_notify::NotifyState;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,8 +24,8 @@ use tokio::task::JoinSet;
 
 use crate::captures::{Captures, HANG};
 use crate::cli::EXIT_FAILURE;
-use crate::config::{CameraConfig, Config};
-use crate::health::{Health, notify};
+use crate::config::{CameraConfig, Config, ENGINE};
+use crate::health::{Health, Trouble, notify};
 use crate::inbox::Inbox;
 use crate::mailbox::Mailbox;
 use crate::message::{Publication, Watch};
@@ -57,12 +58,21 @@ pub struct Eyes {
     pub of_camera: Vec<usize>,
     /// The place among the visions of the one that looks at jobs, where there is a worker.
     pub of_worker: usize,
+    /// What the visions run on.
+    pub engine: &'static str,
+    pub device: Device,
 }
 
 impl Eyes {
     /// One vision for all of `n_cameras`.
     pub fn shared(vision: Box<dyn Vision>, bundle_id: String, n_cameras: usize) -> Eyes {
-        Eyes { visions: vec![(vision, bundle_id)], of_camera: vec![0; n_cameras], of_worker: 0 }
+        Eyes {
+            visions: vec![(vision, bundle_id)],
+            of_camera: vec![0; n_cameras],
+            of_worker: 0,
+            engine: ENGINE,
+            device: Device::Cpu,
+        }
     }
 }
 
@@ -104,7 +114,7 @@ pub fn run_with(config: &Config, eyes: Eyes, shutdown: &Shutdown, options: Optio
     serve_status(config, &mut tasks, &runtime, &health, shutdown)?;
     let inbox = Arc::new(Inbox::new(PLACES_MAX));
     let (publications_tx, publications) = mpsc::channel(PUBLICATIONS_MAX);
-    let producers: Vec<Producer> = eyes.visions.iter().map(|(_, bundle)| producer(config, bundle)).collect();
+    let producers: Vec<Producer> = eyes.visions.iter().map(|(_, bundle)| producer(&eyes, bundle)).collect();
     let worker = config.worker.as_ref().map(|worker| {
         let producer = producers[eyes.of_worker].clone();
         mqtt::Worker::new(&config.mqtt, worker, eyes.of_worker, producer, Arc::clone(&inbox))
@@ -112,13 +122,7 @@ pub fn run_with(config: &Config, eyes: Eyes, shutdown: &Shutdown, options: Optio
     let producers_of = eyes.of_camera.iter().map(|eye| producers[*eye].clone()).collect();
     let places = Places::new(config, &eyes.of_camera, producers);
 
-    let inference = {
-        let (health, inbox) = (Arc::clone(&health), Arc::clone(&inbox));
-        let watches = config.cameras.iter().zip(&eyes.of_camera);
-        let watches: Vec<Watch> = watches.map(|(camera, vision)| watch_of(camera, *vision)).collect();
-        let visions = eyes.visions.into_iter().map(|(vision, _)| vision).collect();
-        spawn("infer", move || Pipeline::new(visions, watches, &health, publications_tx).run(&inbox))?
-    };
+    let inference = start_inference(config, eyes, &health, &inbox, publications_tx, shutdown)?;
     let mailboxes: Vec<Arc<Mailbox>> = (0..PLACES_MAX).map(|_| Arc::default()).collect();
     let captures = start_captures(config, &inbox, &mailboxes, &health, shutdown, options.hang)?;
     let (news_tx, news) = mpsc::channel(NEWS_MAX);
@@ -158,10 +162,13 @@ pub fn run_with(config: &Config, eyes: Eyes, shutdown: &Shutdown, options: Optio
     let deadline = Instant::now() + SHUTDOWN_GRACE;
     join(captures, deadline)?.join(Instant::now() + CAPTURES_GRACE)?;
     inbox.close();
-    join(inference, deadline)?;
-    outcome?;
-    runtime.block_on(say_goodbye(tasks, deadline))?;
+    let inference = join(inference, deadline)?;
+    let goodbye = runtime.block_on(say_goodbye(tasks, deadline));
     runtime.shutdown_background();
+    // The first of them is why the others failed, if they did.
+    inference.context("inference ended")?;
+    outcome?;
+    goodbye?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -229,8 +236,8 @@ fn serve_status(
 }
 
 /// What runs a camera's results, as payloads name it.
-fn producer(config: &Config, bundle: &str) -> Producer {
-    Producer { bundle: bundle.to_owned(), engine: config.engine.clone(), device: config.device.to_string() }
+fn producer(eyes: &Eyes, bundle: &str) -> Producer {
+    Producer { bundle: bundle.to_owned(), engine: eyes.engine.to_owned(), device: eyes.device.to_string() }
 }
 
 /// Requests shutdown at SIGINT or SIGTERM; a second of them ends the process at once. SIGHUP asks for a reload where
@@ -298,6 +305,26 @@ fn runtime() -> anyhow::Result<Runtime> {
         .context("start the runtime")
 }
 
+/// Requests shutdown when inference ends of its own, since nothing goes on without it.
+fn start_inference(
+    config: &Config,
+    eyes: Eyes,
+    health: &Arc<Health>,
+    inbox: &Arc<Inbox>,
+    publications: mpsc::Sender<Publication>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<JoinHandle<Result<(), EngineError>>> {
+    let (health, inbox, shutdown) = (Arc::clone(health), Arc::clone(inbox), shutdown.clone());
+    let watches = config.cameras.iter().zip(&eyes.of_camera);
+    let watches: Vec<Watch> = watches.map(|(camera, vision)| watch_of(camera, *vision)).collect();
+    let visions = eyes.visions.into_iter().map(|(vision, _)| vision).collect();
+    spawn("infer", move || {
+        let ended = Pipeline::new(visions, watches, &health, publications).run(&inbox);
+        shutdown.request();
+        ended
+    })
+}
+
 fn start_captures(
     config: &Config,
     inbox: &Arc<Inbox>,
@@ -329,6 +356,7 @@ fn watch(
     shutdown: &Shutdown,
 ) -> anyhow::Result<JoinHandle<Captures>> {
     let shutdown = shutdown.clone();
+    let mut trouble = Trouble::default();
     spawn("watch", move || {
         while !shutdown.wait_for(LOOK_AFTER) {
             captures.look_after(Instant::now(), &health);
@@ -337,10 +365,11 @@ fn watch(
             }
             let happening = pressure.look(Instant::now());
             health.set_slow_interval(pressure.interval());
-            if let (Some(happening), Some(news)) = (happening, &news)
-                && news.try_send(News::Happening(happening)).is_err()
-            {
-                tracing::debug!("the publisher is busy: nobody hears of the pressure but by the statistics");
+            for happening in happening.into_iter().chain(trouble.look(&health)) {
+                let Some(news) = &news else { continue };
+                if news.try_send(News::Happening(happening)).is_err() {
+                    tracing::debug!("the publisher is busy: nobody hears of it but by the statistics");
+                }
             }
         }
         captures

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 
+use crate::message::Happening;
 use crate::metrics::Stages;
 
 /// The ways in which a frame or a publication does not come out, and those that do.
@@ -52,6 +53,7 @@ pub struct Health {
     queued: AtomicU64,
     /// Milliseconds between two frames that are looked at, under pressure.
     slow_interval_ms: AtomicU64,
+    engine_fault: Mutex<Option<String>>,
     stages: Stages,
     started: Instant,
     /// Of the inference thread, in milliseconds since the start.
@@ -76,6 +78,7 @@ impl Health {
             broker: AtomicBool::new(false),
             queued: AtomicU64::new(0),
             slow_interval_ms: AtomicU64::new(0),
+            engine_fault: Mutex::new(None),
             stages: Stages::default(),
             started: Instant::now(),
             beat_ms: AtomicU64::new(0),
@@ -161,6 +164,16 @@ impl Health {
         Duration::from_millis(self.slow_interval_ms.load(Relaxed))
     }
 
+    /// Says why inference fails again and again, or that it does not.
+    pub fn set_engine_fault(&self, fault: Option<String>) {
+        *self.engine_fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+
+    /// Why nothing is captioned though frames come: the daemon is degraded. None where it is well.
+    pub fn engine_fault(&self) -> Option<String> {
+        self.engine_fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub fn stages(&self) -> &Stages {
         &self.stages
     }
@@ -197,11 +210,40 @@ impl Health {
         let fault = names
             .iter()
             .find_map(|(camera, name)| Some(format!("; {name}: {}", self.camera_fault(*camera)?)));
+        let degraded = self.engine_fault().map(|why| format!(", degraded: {why}"));
         format!(
-            "{up}/{} cameras, {captions} captions, broker {broker}{slowed}{}",
+            "{up}/{} cameras, {captions} captions, broker {broker}{slowed}{}{}",
             names.len(),
+            degraded.unwrap_or_default(),
             fault.unwrap_or_default()
         )
+    }
+}
+
+/// Whether inference was failing when somebody last looked.
+#[derive(Debug, Default)]
+pub struct Trouble {
+    is_degraded: bool,
+}
+
+impl Trouble {
+    /// What is news since the last look; it is in the log then, too.
+    pub fn look(&mut self, health: &Health) -> Option<Happening> {
+        let fault = health.engine_fault();
+        if fault.is_some() == self.is_degraded {
+            return None;
+        }
+        self.is_degraded = fault.is_some();
+        match fault {
+            Some(why) => {
+                tracing::error!(why, "degraded: inference fails again and again");
+                Some(Happening::Degraded { why })
+            }
+            None => {
+                tracing::info!("inference succeeds again");
+                Some(Happening::Restored)
+            }
+        }
     }
 }
 

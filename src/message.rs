@@ -89,6 +89,10 @@ pub enum Happening {
     Slowed { why: String },
     /// They are made as often as before.
     Recovered,
+    /// Inference fails again and again, and why.
+    Degraded { why: String },
+    /// It succeeds again.
+    Restored,
 }
 
 /// Changes of standing things that may wait; the oldest make room. A reload may take everything away and put as much in

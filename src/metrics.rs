@@ -122,6 +122,11 @@ fn write(out: &mut String, health: &Health) -> fmt::Result {
             slowed,
         ),
         (
+            "captiond_degraded",
+            "Whether inference fails again and again.",
+            f64::from(u8::from(health.engine_fault().is_some())),
+        ),
+        (
             "captiond_inference_age_seconds",
             "Since the last sign of life of the inference thread.",
             health.inference_age().as_secs_f64(),

@@ -4,11 +4,12 @@
 
 mod job;
 mod standing;
+mod watched;
 
 use std::time::{Duration, Instant};
 
 use caption::{Answer, Caption, CaptionError, ImageView, Question, Verdict};
-use engine::Tensor;
+use engine::{EngineError, Tensor};
 use image::RgbImage;
 use tokio::sync::mpsc;
 
@@ -22,6 +23,7 @@ use crate::message::{
 use crate::metrics::Stage;
 use crate::photo;
 use crate::standing::Standing;
+use watched::Watched;
 
 /// The longest time without a sign of life while nothing comes in.
 const IDLE: Duration = Duration::from_secs(1);
@@ -67,7 +69,7 @@ impl Vision for caption::Models {
 
 /// The state of the inference thread.
 pub struct Pipeline<'a> {
-    visions: Vec<Box<dyn Vision>>,
+    visions: Vec<Watched<'a>>,
     cameras: Vec<Camera>,
     health: &'a Health,
     publications: mpsc::Sender<Publication>,
@@ -141,11 +143,15 @@ impl<'a> Pipeline<'a> {
         publications: mpsc::Sender<Publication>,
     ) -> Pipeline<'a> {
         let cameras = watches.into_iter().map(Camera::new).collect();
+        let visions = visions.into_iter().map(|vision| Watched::new(vision, health)).collect();
         Pipeline { visions, cameras, health, publications, minute_of_day: crate::clock::minute_of_day }
     }
 
     /// Works until the inbox is closed.
-    pub fn run(mut self, inbox: &Inbox) {
+    ///
+    /// # Errors
+    /// [`EngineError::Lost`] when the device is gone: nothing would be looked at any more.
+    pub fn run(mut self, inbox: &Inbox) -> Result<(), EngineError> {
         loop {
             self.health.beat();
             match inbox.next(IDLE) {
@@ -159,7 +165,10 @@ impl<'a> Pipeline<'a> {
                 Work::Change(camera, changes) => self.change(camera, changes),
                 Work::Watch(camera, watch) => self.watch(camera, *watch),
                 Work::Idle => {}
-                Work::Closed => return,
+                Work::Closed => return Ok(()),
+            }
+            if let Some(lost) = self.visions.iter_mut().find_map(|vision| vision.lost.take()) {
+                return Err(lost);
             }
             self.tick();
         }

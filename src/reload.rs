@@ -194,10 +194,14 @@ fn fixed_changes(old: &Config, new: &Config) -> Vec<String> {
         format!("{value:?}")
     }
     let (a, b) = (&old.mqtt, &new.mqtt);
+    let (e, f) = (&old.engine, &new.engine);
     let keys = [
         ("bundle", old.bundle != new.bundle),
-        ("engine", old.engine != new.engine),
-        ("device", old.device != new.device),
+        ("engine", e.name != f.name),
+        ("engine_library", e.library != f.library),
+        ("device", e.device != f.device),
+        ("device_bytes_max", e.device_bytes_max != f.device_bytes_max),
+        ("device_cache", e.device_cache != f.device_cache),
         ("threads", old.threads != new.threads),
         ("http", old.http != new.http),
         ("worker", old.worker != new.worker),

@@ -127,6 +127,9 @@ fn unready(health: &Health) -> Option<String> {
     if !health.is_broker_online() {
         return Some("no connection to the broker\n".to_owned());
     }
+    if let Some(why) = health.engine_fault() {
+        return Some(format!("degraded: {why}\n"));
+    }
     let is_any_up = names.is_empty() || names.iter().any(|(camera, _)| online[*camera]);
     (!is_any_up).then(|| "no camera is up\n".to_owned())
 }

@@ -8,10 +8,14 @@ mod commands;
 mod delivery;
 mod demo;
 mod doctor;
+#[cfg(feature = "ort")]
+mod engines;
 mod faults;
 mod fleet;
 mod homie;
 mod hostile;
+#[cfg(feature = "ort")]
+mod jetson;
 mod memory;
 mod mqtt;
 mod mutated;

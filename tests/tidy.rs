@@ -67,6 +67,12 @@ fn the_crates_depend_in_one_direction() {
     let engine = ["crates/engine/src/tract", "crates/engine/src/onnx.rs"];
     for folder in ["src", "crates/engine/src", "crates/caption/src", "crates/import/src"] {
         forbid(
+            "the types of ONNX Runtime stay behind the engine's seam",
+            folder,
+            &["crates/engine/src/ort"],
+            &["::ort::", "ort_sys"],
+        );
+        forbid(
             "the types of tract stay behind the engine's seam",
             folder,
             &engine,

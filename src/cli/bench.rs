@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use caption::{Models, Question};
-use engine::EngineOptions;
 use serde_json::{Value, json};
 
 use super::models::load;
@@ -41,9 +40,8 @@ pub(super) fn bench(inputs: &[PathBuf], plan: Plan, bundle: &BundleArgs, json: b
             }
         }
     }
-    let options = EngineOptions { threads: loaded.threads, ..EngineOptions::default() };
     let peak = peak_rss();
-    let graphs = graphs::measure(&loaded.bundle, &options, plan.runs)?;
+    let graphs = graphs::measure(&loaded.bundle, &loaded.runtime, plan.runs)?;
     let stages: Vec<(&str, Value)> = STAGES
         .into_iter()
         .zip(samples)
@@ -53,9 +51,9 @@ pub(super) fn bench(inputs: &[PathBuf], plan: Plan, bundle: &BundleArgs, json: b
     let report = json!({
         "bundle": loaded.bundle.id(),
         "bundle_bytes": bytes_on_disk(&loaded.dir)?,
-        "engine": crate::config::ENGINE,
-        "device": "cpu",
-        "threads": loaded.threads,
+        "engine": loaded.runtime.engine.name(),
+        "device": loaded.runtime.options.device.to_string(),
+        "threads": loaded.runtime.options.threads,
         "photos": photos.len(),
         "runs": plan.runs,
         "warmup": plan.warmup,

@@ -146,9 +146,9 @@ fn bundle(config: &Config) -> Finding {
                 format!("{}, loaded in {} ms", ids.join(", "), started.elapsed().as_millis()),
             )
         }
-        Err(problems) => {
-            let advice = "install the bundle anew, or name another one with `bundle`";
-            Finding::fail("bundle", problems.to_string(), advice)
+        Err(e) => {
+            let advice = "install the bundle anew, or name another one with `bundle`; a GPU's engine is told of in docs/engines.md";
+            Finding::fail("bundle", e.words(), advice)
         }
     }
 }

@@ -230,6 +230,12 @@ struct BundleArgs {
     /// Threads of one inference [default: the cores of the machine, at most 4]
     #[arg(long)]
     threads: Option<std::num::NonZeroUsize>,
+    /// What runs the graphs: `tract`, or `ort` where this build has it
+    #[arg(long, value_name = "NAME", default_value = config::ENGINE)]
+    engine: String,
+    /// Where: `cpu`, and with ort `cuda:N`, `tensorrt:N` or `cuda-or-cpu`
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: engine::DeviceChoice,
 }
 
 /// How a command failed.
@@ -240,6 +246,17 @@ enum Failure {
     Runtime(anyhow::Error),
     /// What went wrong has been said already, input by input.
     Said,
+}
+
+impl Failure {
+    /// In words; empty where it was said.
+    fn words(&self) -> String {
+        match self {
+            Failure::Config(problems) => problems.to_string(),
+            Failure::Runtime(e) => format!("{e:#}"),
+            Failure::Said => String::new(),
+        }
+    }
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
@@ -264,13 +281,10 @@ pub fn main() -> ExitCode {
     match run(args.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Said) => ExitCode::from(EXIT_FAILURE),
-        Err(Failure::Runtime(e)) => {
-            output::complain(&format!("{e:#}"));
-            ExitCode::from(EXIT_FAILURE)
-        }
-        Err(Failure::Config(problems)) => {
-            output::complain(&problems.to_string());
-            ExitCode::from(EXIT_CONFIG)
+        Err(failure) => {
+            output::complain(&failure.words());
+            let code = if matches!(failure, Failure::Config(_)) { EXIT_CONFIG } else { EXIT_FAILURE };
+            ExitCode::from(code)
         }
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
     let config = Config::load(path).map_err(Failure::Config)?;
     let (shutdown, request) = (Shutdown::new(), ReloadRequest::default());
     daemon::heed_signals(&shutdown, Some(&request))?;
-    let eyes = load_configured(&config).map_err(Failure::Config)?.warm_up()?;
+    let eyes = load_configured(&config)?.warm_up()?;
     let path = path.to_owned();
     let reload = Some((request, Box::new(move || Config::load(&path)) as Load));
     Ok(daemon::run_with(&config, eyes, &shutdown, daemon::Options { reload, ..daemon::Options::default() })?)
@@ -29,7 +29,7 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
 /// Says what the daemon would run with.
 pub(super) fn check(path: &Path) -> Result<(), Failure> {
     let config = Config::load(path).map_err(Failure::Config)?;
-    let loaded = load_configured(&config).map_err(Failure::Config)?;
+    let loaded = load_configured(&config)?;
     output::line(&summary(&config, &loaded))?;
     Ok(())
 }
@@ -52,7 +52,7 @@ pub(super) fn demo(count: Option<u64>, bundle: &BundleArgs) -> Result<(), Failur
     let shutdown = Shutdown::new();
     daemon::heed_signals(&shutdown, None)?;
     let loaded = load(bundle)?;
-    let threads = loaded.threads;
+    let threads = loaded.runtime.options.threads;
     Ok(demo::run(loaded.warm_up()?, threads, count, &shutdown, io::stdout(), io::stderr())?)
 }
 
@@ -65,7 +65,12 @@ fn summary(config: &Config, configured: &Configured) -> String {
     let bundle = |loaded: &Loaded| format!("bundle {} in {}", loaded.bundle.id(), loaded.dir.display());
     let mut lines: Vec<String> = configured.bundles.iter().map(bundle).collect();
     lines.extend([
-        format!("engine {} on {}, {} threads", config.engine, config.device, config.threads),
+        format!(
+            "engine {} on {}, {} threads",
+            configured.runtime.engine.name(),
+            configured.runtime.options.device,
+            config.threads
+        ),
         format!(
             "mqtt {} to {}:{}{user}, topics under {}{}, qos {}, keep alive {}",
             mqtt.protocol.as_str(),

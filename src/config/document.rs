@@ -35,7 +35,7 @@ Relative paths start at the folder of the file, also those of `{FRAGMENTS}` and 
 
 SIGHUP (`systemctl reload captiond`) reads everything anew while the daemon runs.
 Cameras come, go and change without a word to the others, and so do their prompts, intervals, gates, questions, labels and rules; what was changed over MQTT stays unless the files say something new about it.
-What cannot change is named in the log and in an event on `bridge/event`, and waits for a restart: `bundle`, `engine`, `device`, `threads`, `[http]`, `[worker]` and everything of `[mqtt]`; of a camera its `bundle`, and a larger `bytes_max` than that of any camera at the start.
+What cannot change is named in the log and in an event on `bridge/event`, and waits for a restart: `bundle`, `engine`, `engine_library`, `device`, `device_bytes_max`, `device_cache`, `threads`, `[http]`, `[worker]` and everything of `[mqtt]`; of a camera its `bundle`, and a larger `bytes_max` than that of any camera at the start.
 A configuration with a problem changes nothing: the problems are in the log and in an event.
 `$CAPTIOND_LOG` or `--log` sets what is logged to stderr, such as `debug` or `captiond::mqtt=debug`; `$CAPTIOND_LOG_FORMAT` or `--log-format` sets how, `text` or `json`.
 

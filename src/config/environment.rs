@@ -13,6 +13,9 @@ const LOG_VARIABLE: &str = "CAPTIOND_LOG";
 /// Sets how it is logged, unless `--log-format` does.
 const LOG_FORMAT_VARIABLE: &str = "CAPTIOND_LOG_FORMAT";
 
+/// Names the library of ONNX Runtime for every program that loads it.
+const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
+
 const INSTALLED: &str = "/usr/share/captiond/models/lite";
 const IN_WORKSPACE: &str = "models/lite";
 
@@ -39,6 +42,12 @@ pub fn bundle_dir(named: Option<&Path>) -> Result<PathBuf, String> {
             ))
         }
     }
+}
+
+/// The file of the engine's library: `named` if given, else `$ORT_DYLIB_PATH`; without both the system looks for it.
+pub fn engine_library(named: Option<&Path>) -> Option<PathBuf> {
+    let from_environment = || env::var_os(LIBRARY_VARIABLE).filter(|value| !value.is_empty());
+    named.map(Path::to_owned).or_else(|| from_environment().map(PathBuf::from))
 }
 
 /// What to log: `named` if given, else `$CAPTIOND_LOG`, else `fallback`.

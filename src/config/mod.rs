@@ -7,6 +7,7 @@
 mod camera;
 pub mod document;
 mod environment;
+mod inference;
 mod layers;
 mod mqtt;
 mod outline;
@@ -25,10 +26,9 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use engine::Device;
-
 pub use camera::{CameraConfig, FROZEN, NAME_MAX, PROMPT_CHARS_MAX, is_prompt};
-pub use environment::{bundle_dir, log_filter, log_format};
+pub use environment::{bundle_dir, engine_library, log_filter, log_format};
+pub use inference::{DEVICE_BYTES_LEAST, DEVICE_BYTES_MOST, ENGINE, EngineConfig};
 pub use layers::FRAGMENTS;
 use layers::Layers;
 pub use problem::{Place, Problem, Problems};
@@ -44,7 +44,6 @@ use crate::tls::Tls;
 
 /// Where the configuration is unless a command is told another place.
 pub const FILE: &str = "/etc/captiond/captiond.toml";
-pub const ENGINE: &str = "tract";
 pub const MQTT_HOST: &str = "localhost";
 pub const MQTT_PORT: u16 = 1883;
 /// Where brokers listen for TLS.
@@ -94,8 +93,7 @@ const QUEUE_BYTES_MOST: u64 = 1 << 30;
 pub struct Config {
     /// The folder named in the file; without one it is looked for, see [`bundle_dir`].
     pub bundle: Option<PathBuf>,
-    pub engine: String,
-    pub device: Device,
+    pub engine: EngineConfig,
     /// Threads of one inference.
     pub threads: NonZeroUsize,
     pub mqtt: MqttConfig,
@@ -271,20 +269,7 @@ fn outline() -> outline::Outline {
 
 fn config(root: &mut Section<'_>, folder: &Path) -> Option<Config> {
     let bundle = root.string("bundle").map(|path| folder.join(path));
-    let engine = root.string("engine").unwrap_or_else(|| ENGINE.to_owned());
-    if let Err(e) = engine::open(&engine) {
-        root.problem("engine", e.to_string());
-    }
-    let device = match root.string("device").as_deref() {
-        None | Some("cpu") => Device::Cpu,
-        Some(text) => match text.strip_prefix("cuda:").map(str::parse) {
-            Some(Ok(idx)) => Device::Cuda(idx),
-            _ => {
-                root.problem("device", format!("must be \"cpu\" or \"cuda:N\" (got {text:?})"));
-                Device::Cpu
-            }
-        },
-    };
+    let engine = inference::engine(root, folder);
     let threads = root.integer("threads", 1..=THREADS_MAX as u64).and_then(|n| NonZeroUsize::new(n as usize));
     let mqtt = root.section("mqtt", |section| mqtt::mqtt(section, folder));
     let cameras = root.sections("camera", |section| camera::camera(section, folder));
@@ -314,7 +299,6 @@ fn config(root: &mut Section<'_>, folder: &Path) -> Option<Config> {
     Some(Config {
         bundle,
         engine,
-        device,
         threads: threads.unwrap_or_else(default_threads),
         mqtt,
         cameras: cameras_checked,

@@ -15,7 +15,7 @@ use crate::standing::STANDING_MAX;
 
 /// The reference file: it is a valid configuration as it stands, on every machine.
 pub fn text() -> String {
-    [engine(), mqtt(), http(), cameras()].concat()
+    [inference::reference(), mqtt(), http(), cameras()].concat()
 }
 
 /// The reference with every kind of source and the worker, which stand behind a `#` where this build has them not or
@@ -44,21 +44,6 @@ fn commented(text: &str) -> String {
         line => format!("#{line}\n"),
     };
     text.lines().map(line).collect()
-}
-
-fn engine() -> String {
-    format!(
-        r#"# The folder of the bundle. Without it: $CAPTIOND_BUNDLE, then /usr/share/captiond/models/lite,
-# then models/lite of the workspace that the executable was built in, then of the current folder.
-#bundle = "/usr/share/captiond/models/lite"
-# What runs the graphs, and where: "cpu", or "cuda:N" for a GPU.
-engine = "{ENGINE}"
-device = "cpu"
-# Threads of one inference, 1 to {THREADS_MAX}. Default: the cores of the machine, at most 4.
-#threads = 2
-
-"#
-    )
 }
 
 fn mqtt() -> String {

@@ -16,7 +16,7 @@ const CAMERA: &str = "[[camera]]\nname = \"yard\"\nsource = { type = \"replay\",
 #[test]
 fn the_least_file_gets_every_default() {
     let config = parse(CAMERA).unwrap();
-    assert_eq!((config.engine.as_str(), config.device), (ENGINE, Device::Cpu));
+    assert_eq!(config.engine, EngineConfig::default());
     assert_eq!((config.mqtt.host.as_str(), config.mqtt.port), (MQTT_HOST, MQTT_PORT));
     assert_eq!(config.cameras[0].gate, GATE);
     let crate::source::SourceConfig::Replay(replay) = &config.cameras[0].source else {
@@ -54,7 +54,7 @@ fn reports_every_problem_with_its_path() {
     );
     let expected = [
         "engine: engine abacus on cpu: this build has the engines: tract",
-        "device: must be \"cpu\" or \"cuda:N\" (got \"gpu\")",
+        "device: must be \"cpu\", \"cuda:N\", \"tensorrt:N\" or \"cuda-or-cpu\" (got \"gpu\")",
         "threads: must be 1 to 64 (got 0)",
         "mqtt.port: must be 1 to 65535 (got 70000)",
         "mqtt.protocol: must be \"5\" or \"3.1.1\" (got \"4\")",

@@ -12,11 +12,10 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use anyhow::Context;
-use engine::Device;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
-use crate::config::{CameraConfig, Config, ENGINE, GATE, MqttConfig};
+use crate::config::{CameraConfig, Config, EngineConfig, GATE, MqttConfig};
 use crate::daemon::{self, Eyes};
 use crate::gate::GateConfig;
 use crate::mqtt::client::{self, Event, Session};
@@ -37,8 +36,7 @@ pub fn config(port: u16, threads: NonZeroUsize) -> Config {
     let camera = CameraConfig { gate, ..CameraConfig::new(CAMERA, SourceConfig::Replay(replay)) };
     Config {
         bundle: None,
-        engine: ENGINE.to_owned(),
-        device: Device::Cpu,
+        engine: EngineConfig::default(),
         threads,
         mqtt: MqttConfig { host: "127.0.0.1".to_owned(), port, ..MqttConfig::default() },
         cameras: vec![camera],

@@ -159,6 +159,9 @@ pub struct StatsPayload {
     /// Frames of one camera are looked at no more often than this, since memory is short or the machine hot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_interval_s: Option<f64>,
+    /// Why inference fails again and again; absent where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub degraded: Option<String>,
     pub cameras: Vec<CameraStatsPayload>,
 }
 

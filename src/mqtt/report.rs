@@ -32,6 +32,7 @@ impl Shared {
             uptime_s: uptime.as_secs(),
             queued,
             slow_interval_s: Some(self.health.slow_interval().as_secs_f64()).filter(|s| *s > 0.0),
+            degraded: self.health.engine_fault(),
             cameras: self
                 .cameras
                 .present()
@@ -52,6 +53,7 @@ impl Shared {
         let of = |(i, post): (usize, Arc<Post>)| (post.config.name.clone(), online[i].into());
         let cameras = self.cameras.present().into_iter().map(of);
         let cameras: serde_json::Map<String, serde_json::Value> = cameras.collect();
-        serde_json::json!({ "healthy": cameras.values().all(|online| online == true), "cameras": cameras })
+        let is_well = self.health.engine_fault().is_none() && cameras.values().all(|online| online == true);
+        serde_json::json!({ "healthy": is_well, "cameras": cameras })
     }
 }

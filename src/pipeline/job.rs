@@ -13,7 +13,7 @@ use crate::photo;
 
 impl Pipeline<'_> {
     pub(super) fn work(&mut self, job: &Job) {
-        let vision = &mut *self.visions[job.vision];
+        let vision = &mut self.visions[job.vision];
         // A job whose picture made a library panic would come back after every restart and end the worker again.
         let looked = contained(|| look(vision, job));
         let outcome = looked.unwrap_or_else(|| Err(JobError::Failed("inference panicked".to_owned())));

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use caption::CaptionError;
 
-use super::{Pipeline, Sight};
+use super::{Pipeline, Sight, Vision as _};
 use crate::frame::Frame;
 use crate::message::{Answered, Ask, Event, Labels, Publication, Reply};
 use crate::standing::{StandingChange, log_odds};

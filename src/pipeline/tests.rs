@@ -8,7 +8,7 @@ use crate::gate::GateConfig;
 use crate::message::Reply;
 use crate::standing::StandingConfig;
 
-/// Calls a frame by the brightness of its first pixel; pixel 255 makes encoding fail.
+/// Calls a frame by the brightness of its first pixel; pixel 255 makes encoding fail, 253 the engine, 252 its device.
 struct Fake(Arc<AtomicUsize>);
 
 impl Vision for Fake {
@@ -23,6 +23,13 @@ impl Vision for Fake {
         let level = pixels.as_f32().unwrap()[0];
         if level > 254.0 {
             return Err(CaptionError::Request("too bright".to_owned()));
+        }
+        let (graph, why) = ("fake".to_owned(), "no room".to_owned());
+        if level > 252.0 {
+            return Err(EngineError::Run { graph, why }.into());
+        }
+        if level > 251.0 {
+            return Err(EngineError::Lost { graph, device: "cuda:0".to_owned(), why }.into());
         }
         let angle = level / 255.0;
         Ok(ImageView { embedding: vec![angle.cos(), angle.sin()], patches: vec![], weights: vec![] })
@@ -46,6 +53,30 @@ impl Vision for Fake {
     }
     fn logit_rows(&mut self, texts: &[String]) -> Result<Vec<Vec<f32>>, CaptionError> {
         Ok(texts.iter().map(|text| if text == "bright" { vec![0.0, 10.0] } else { vec![5.0, 0.0] }).collect())
+    }
+}
+
+/// Sees, and cannot say what.
+struct Mute;
+
+impl Vision for Mute {
+    fn preprocess(&self, _: &RgbImage) -> Tensor {
+        Tensor::f32([1], vec![0.0])
+    }
+    fn is_doubtful(&self, _: &Tensor) -> bool {
+        false
+    }
+    fn encode(&mut self, _: &Tensor) -> Result<ImageView, CaptionError> {
+        Ok(ImageView { embedding: vec![0.0; 2], patches: vec![], weights: vec![] })
+    }
+    fn caption(&mut self, _: &ImageView, _: &str) -> Result<Caption, CaptionError> {
+        Err(EngineError::Run { graph: "mute".to_owned(), why: "no room".to_owned() }.into())
+    }
+    fn answer(&mut self, view: &ImageView, _: &Question) -> Result<Answer, CaptionError> {
+        self.caption(view, "").map(|_| unreachable!())
+    }
+    fn logit_rows(&mut self, _: &[String]) -> Result<Vec<Vec<f32>>, CaptionError> {
+        Ok(Vec::new())
     }
 }
 
@@ -285,8 +316,44 @@ fn ends_when_the_inbox_is_closed() {
     bench.inbox.put_question(ask("a?")).unwrap();
     bench.inbox.close();
     let (tx, mut rx) = mpsc::channel(9);
-    pipeline(Fake(Arc::default()), &bench.health, tx).run(&bench.inbox);
+    pipeline(Fake(Arc::default()), &bench.health, tx).run(&bench.inbox).unwrap();
     assert!(rx.try_recv().is_ok(), "the waiting question is answered first");
+}
+
+#[test]
+fn what_fails_three_times_in_a_row_is_a_state_until_it_succeeds() {
+    let health = Health::new(1, None);
+    let mut vision = watched::Watched::new(Box::new(Fake(Arc::default())), &health);
+    let mut look = |level: f32| vision.encode(&Tensor::f32([1], vec![level])).is_ok();
+    assert!(!look(253.0) && !look(253.0) && look(10.0) && !look(253.0) && !look(253.0));
+    assert_eq!(health.engine_fault(), None, "twice is an accident");
+    assert!(!look(253.0));
+    assert_eq!(health.engine_fault().as_deref(), Some("run graph fake: no room"));
+    assert!(!look(255.0), "what is wrong with a request is no news of the engine");
+    assert!(health.engine_fault().is_some());
+    assert!(look(10.0));
+    assert_eq!(health.engine_fault(), None);
+}
+
+#[test]
+fn an_encoder_that_works_does_not_hide_a_captioner_that_does_not() {
+    let health = Health::new(1, None);
+    let view = ImageView { embedding: vec![0.0; 2], patches: vec![], weights: vec![] };
+    let mut vision = watched::Watched::new(Box::new(Mute), &health);
+    for _ in 0..3 {
+        assert_eq!(health.engine_fault(), None);
+        assert!(vision.encode(&Tensor::f32([1], vec![0.0])).is_ok() && vision.caption(&view, "").is_err());
+    }
+    assert!(health.engine_fault().is_some());
+}
+
+#[test]
+fn a_device_that_is_gone_ends_the_thread_with_its_name() {
+    let bench = Bench::new();
+    bench.inbox.put_frame(frame(1, 252));
+    let (tx, _rx) = mpsc::channel(9);
+    let ended = pipeline(Fake(Arc::default()), &bench.health, tx).run(&bench.inbox);
+    assert!(matches!(&ended, Err(EngineError::Lost { device, .. }) if device == "cuda:0"), "{ended:?}");
 }
 
 #[test]

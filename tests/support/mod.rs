@@ -17,7 +17,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use caption::{Answer, Caption, CaptionError, ImageView, Question, Verdict};
-use captiond::config::{CameraConfig, Config, GATE, MqttConfig, Protocol};
+use captiond::config::{CameraConfig, Config, EngineConfig, GATE, MqttConfig, Protocol};
 use captiond::daemon::{self, Eyes};
 use captiond::gate::GateConfig;
 use captiond::logging::LogFormat;
@@ -27,7 +27,7 @@ use captiond::reload::{Load, ReloadRequest};
 use captiond::shutdown::Shutdown;
 use captiond::source::SourceConfig;
 use captiond::source::replay::{Photo, ReplayConfig};
-use engine::{Device, Tensor};
+use engine::Tensor;
 use image::RgbImage;
 
 /// How a process of a test logs.
@@ -194,8 +194,7 @@ pub fn config(port: u16, protocol: Protocol, photos: &Path) -> Config {
     };
     Config {
         bundle: None,
-        engine: "tract".to_owned(),
-        device: Device::Cpu,
+        engine: EngineConfig::default(),
         threads: std::num::NonZeroUsize::MIN,
         mqtt: MqttConfig { host: "127.0.0.1".to_owned(), port, protocol, ..MqttConfig::default() },
         cameras: vec![camera],

@@ -128,7 +128,8 @@ impl Captioner {
         seed: u64,
     ) -> Result<Vec<Caption>, CaptionError> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut lines = self.start(embedding, &[])?.select(&vec![0; n]);
+        let first = self.start(embedding, &[])?;
+        let mut lines = self.decoder.select(&first, &vec![0; n])?;
         let mut live: Vec<(usize, Hypothesis)> = (0..n).map(|idx| (idx, Hypothesis::default())).collect();
         let mut done = Vec::with_capacity(n);
         for step in 0..self.settings().max_new_tokens {
@@ -149,7 +150,8 @@ impl Captioner {
             if live.is_empty() {
                 break;
             }
-            lines = self.decoder.feed(lines.branch(&kept), &tokens)?;
+            let branches = self.decoder.branch(&lines, &kept)?;
+            lines = self.decoder.feed(branches, &tokens)?;
         }
         done.extend(live);
         done.sort_by_key(|(idx, _)| *idx);
@@ -187,7 +189,8 @@ impl Captioner {
             .collect();
         let longest = sequences.iter().map(Vec::len).max().unwrap_or(0);
         let mut sums = vec![0.0; sequences.len()];
-        let mut lines = self.start(embedding, prompt)?.select(&vec![0; sequences.len()]);
+        let first = self.start(embedding, prompt)?;
+        let mut lines = self.decoder.select(&first, &vec![0; sequences.len()])?;
         for step in 0..longest {
             for (line, (sum, tokens)) in sums.iter_mut().zip(&sequences).enumerate() {
                 *sum += tokens.get(step).map_or(0.0, |token| lines.next(line)[*token as usize]);
@@ -251,7 +254,8 @@ impl Captioner {
                 break;
             }
             if step + 1 < max_tokens {
-                lines = self.decoder.feed(lines.branch(&kept), &tokens)?;
+                let branches = self.decoder.branch(&lines, &kept)?;
+                lines = self.decoder.feed(branches, &tokens)?;
             }
         }
         finished.append(&mut live);

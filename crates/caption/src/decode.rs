@@ -1,7 +1,7 @@
 //! The decoder graph, step by step: prefill, KV cache, one token more. What to feed next is the
 //! business of `captioner.rs`.
 
-use engine::{Dim, Graph, Tensor, TensorView};
+use engine::{Dim, Graph, Kept, Tensor, TensorView};
 
 use crate::bundle::DecoderSettings;
 use crate::encoder::take_f32;
@@ -20,8 +20,8 @@ pub(crate) struct Decoder {
 /// A batch of unfinished token sequences of one length: their KV cache and what may come next.
 #[derive(Clone)]
 pub(crate) struct Lines {
-    /// Keys and values of each layer, (n_lines, n_head, n_fed, head_dim).
-    cache: Vec<Tensor>,
+    /// Keys and values of each layer, (n_lines, n_head, n_fed, head_dim), where the engine computes.
+    cache: Vec<Kept>,
     /// Positions fed so far.
     n_fed: usize,
     /// Log-probabilities of the next token, (n_lines, vocab_size).
@@ -34,31 +34,6 @@ impl Lines {
     pub(crate) fn next(&self, line: usize) -> &[f32] {
         &self.log_probs[line * self.vocab_size..][..self.vocab_size]
     }
-
-    /// What is fed on from these lines, in this order; a line may be taken several times. Their log-probabilities are
-    /// left out.
-    pub(crate) fn branch(&self, lines: &[usize]) -> Lines {
-        let cache = self.cache.iter().map(|tensor| select_rows(tensor, lines)).collect();
-        Lines { cache, log_probs: Vec::new(), ..*self }
-    }
-
-    /// These lines in this order; a line may be taken several times.
-    pub(crate) fn select(&self, lines: &[usize]) -> Lines {
-        let log_probs = lines.iter().flat_map(|line| self.next(*line)).copied().collect();
-        Lines { log_probs, ..self.branch(lines) }
-    }
-}
-
-fn select_rows(tensor: &Tensor, rows: &[usize]) -> Tensor {
-    let mut shape = tensor.shape().to_vec();
-    let data = tensor.as_f32().unwrap_or_default();
-    let row_len: usize = shape[1..].iter().product();
-    shape[0] = rows.len();
-    let mut selected = Vec::with_capacity(rows.len() * row_len);
-    for row in rows {
-        selected.extend_from_slice(&data[row * row_len..][..row_len]);
-    }
-    Tensor::f32(shape, selected)
 }
 
 impl Decoder {
@@ -92,9 +67,22 @@ impl Decoder {
         let outputs = self.adapter.run(&[(&name, TensorView::F32 { shape: &shape, data: embedding })])?;
         let [prefix] = take_f32(outputs, "adapter")?;
         let DecoderSettings { prefix_length, n_layer, n_head, head_dim, .. } = self.settings;
-        let empty = vec![Tensor::f32([1, n_head, 0, head_dim], Vec::new()); 2 * n_layer];
+        let empty = vec![Kept::from(Tensor::f32([1, n_head, 0, head_dim], Vec::new())); 2 * n_layer];
         // The embedding of pad is zero, so this feeds the prefix alone.
         self.run(empty, 0, &vec![self.pad; prefix_length], &prefix)
+    }
+
+    /// What is fed on from `lines`: those of `taken` in this order; a line may be taken several times. Their
+    /// log-probabilities are left out.
+    pub(crate) fn branch(&mut self, lines: &Lines, taken: &[usize]) -> Result<Lines, CaptionError> {
+        let cache = self.graph.take_rows(&lines.cache, taken)?;
+        Ok(Lines { cache, log_probs: Vec::new(), ..*lines })
+    }
+
+    /// The lines of `taken` in this order; a line may be taken several times.
+    pub(crate) fn select(&mut self, lines: &Lines, taken: &[usize]) -> Result<Lines, CaptionError> {
+        let log_probs = taken.iter().flat_map(|line| lines.next(*line)).copied().collect();
+        Ok(Lines { log_probs, ..self.branch(lines, taken)? })
     }
 
     /// Feeds one token to each line.
@@ -106,7 +94,7 @@ impl Decoder {
     /// Runs the graph over `ids`: all of one line when nothing was fed yet, else one per line.
     fn run(
         &mut self,
-        cache: Vec<Tensor>,
+        cache: Vec<Kept>,
         n_fed: usize,
         ids: &[u32],
         prefix: &[f32],
@@ -120,17 +108,16 @@ impl Decoder {
         let positions: Vec<i64> = (n_fed as i64..).take(n_new).collect();
         let prefix_shape = [n_lines, n_new, self.settings.n_embd()];
         let (ids_shape, positions_shape) = ([n_lines, n_new], [n_new]);
-        let mut inputs = vec![
+        let inputs = [
             ("ids", TensorView::I64 { shape: &ids_shape, data: &ids }),
             ("positions", TensorView::I64 { shape: &positions_shape, data: &positions }),
             ("prefix", TensorView::F32 { shape: &prefix_shape, data: prefix }),
         ];
-        inputs.extend(self.past.iter().map(String::as_str).zip(cache.iter().map(Tensor::view)));
-        let mut outputs = self.graph.run(&inputs)?;
-        if outputs.len() != 1 + self.past.len() {
+        let past: Vec<_> = self.past.iter().map(String::as_str).zip(&cache).collect();
+        let (outputs, cache) = self.graph.run_keeping(&inputs, &past, 1)?;
+        if cache.len() != self.past.len() {
             return Err(fail("its outputs are not those of its signature"));
         }
-        let cache = outputs.split_off(1);
         let [mut log_probs] = take_f32(outputs, "decoder")?;
         let vocab_size = log_probs.len() / n_lines;
         if vocab_size == 0 {

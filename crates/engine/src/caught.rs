@@ -42,6 +42,16 @@ fn message(payload: &(dyn Any + Send)) -> &str {
         .unwrap_or("no message")
 }
 
+/// The beginning of an error: engines quote whole nodes.
+pub(crate) fn brief(why: &str) -> String {
+    const MAX_CHARS: usize = 500;
+    let mut brief: String = why.chars().take(MAX_CHARS).collect();
+    if brief.len() < why.len() {
+        brief.push('…');
+    }
+    brief
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

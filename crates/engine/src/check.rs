@@ -8,21 +8,19 @@ use crate::{Dim, ElementType, Port, Signature, Tensor, TensorView};
 pub(crate) struct Symbols<'s>(Vec<(&'s str, usize)>);
 
 impl<'s> Symbols<'s> {
+    /// Of a run whose inputs are yet to be checked.
+    pub(crate) fn new() -> Symbols<'s> {
+        Symbols(Vec::new())
+    }
+
     /// Checks the inputs of a run and returns them in the order of `signature`.
     pub(crate) fn of_inputs<'v>(
         signature: &'s Signature,
         inputs: &[(&str, TensorView<'v>)],
     ) -> Result<(Symbols<'s>, Vec<TensorView<'v>>), String> {
         let ports = &signature.inputs;
-        for (idx, (name, _)) in inputs.iter().enumerate() {
-            if ports.iter().all(|port| port.name != *name) {
-                return Err(format!("it has no input `{name}`"));
-            }
-            if inputs[..idx].iter().any(|(earlier, _)| earlier == name) {
-                return Err(format!("input `{name}` is given twice"));
-            }
-        }
-        let mut symbols = Symbols(Vec::new());
+        check_names(ports, &inputs.iter().map(|(name, _)| *name).collect::<Vec<_>>())?;
+        let mut symbols = Symbols::new();
         let ordered = ports
             .iter()
             .map(|port| {
@@ -50,11 +48,31 @@ impl<'s> Symbols<'s> {
             .try_for_each(|(port, tensor)| self.check("output", port, tensor.view()))
     }
 
-    fn check(&mut self, side: &str, port: &'s Port, view: TensorView<'_>) -> Result<(), String> {
+    pub(crate) fn check(&mut self, side: &str, port: &'s Port, view: TensorView<'_>) -> Result<(), String> {
         let (element_type, shape, n_given) = match view {
             TensorView::F32 { shape, data } => (ElementType::F32, shape, data.len()),
             TensorView::I64 { shape, data } => (ElementType::I64, shape, data.len()),
         };
+        let n = self.check_shape(side, port, element_type, shape)?;
+        if n != n_given {
+            return Err(format!("{side} `{}` has {n_given} elements, not {n}", port.name));
+        }
+        if let TensorView::F32 { data, .. } = view
+            && !all_finite(data)
+        {
+            return Err(format!("{side} `{}` is not finite", port.name));
+        }
+        Ok(())
+    }
+
+    /// Checks a tensor whose elements are elsewhere, and returns how many they are.
+    pub(crate) fn check_shape(
+        &mut self,
+        side: &str,
+        port: &'s Port,
+        element_type: ElementType,
+        shape: &[usize],
+    ) -> Result<usize, String> {
         let fits = port.element_type == element_type
             && port.dims.len() == shape.len()
             && std::iter::zip(&port.dims, shape).all(|(dim, n)| match dim {
@@ -69,17 +87,8 @@ impl<'s> Symbols<'s> {
             };
             return Err(format!("{side} {given} does not fit {port}{self}"));
         }
-        match n_elements(shape.iter().copied()) {
-            Some(n) if n == n_given => {}
-            Some(n) => return Err(format!("{side} `{}` has {n_given} elements, not {n}", port.name)),
-            None => return Err(format!("{side} `{}` has too many elements", port.name)),
-        }
-        if let TensorView::F32 { data, .. } = view
-            && !all_finite(data)
-        {
-            return Err(format!("{side} `{}` is not finite", port.name));
-        }
-        Ok(())
+        n_elements(shape.iter().copied())
+            .ok_or_else(|| format!("{side} `{}` has too many elements", port.name))
     }
 
     fn take(&mut self, name: &'s str, n: usize) -> bool {
@@ -91,6 +100,19 @@ impl<'s> Symbols<'s> {
             }
         }
     }
+}
+
+/// Each of `names` is that of a port, and none comes twice.
+pub(crate) fn check_names(ports: &[Port], names: &[&str]) -> Result<(), String> {
+    for (idx, name) in names.iter().enumerate() {
+        if ports.iter().all(|port| port.name != *name) {
+            return Err(format!("it has no input `{name}`"));
+        }
+        if names[..idx].contains(name) {
+            return Err(format!("input `{name}` is given twice"));
+        }
+    }
+    Ok(())
 }
 
 impl std::fmt::Display for Symbols<'_> {

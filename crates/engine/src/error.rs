@@ -12,6 +12,9 @@ pub enum EngineError {
     /// One run failed; the next may succeed with other inputs.
     #[error("run graph {graph}: {why}")]
     Run { graph: String, why: String },
+    /// The device runs nothing, or nothing any more, and no other call of this process changes that: end it.
+    #[error("run graph {graph}: {device} does not answer: {why}")]
+    Lost { graph: String, device: String, why: String },
     /// The engine or device is not there: choose another.
     #[error("engine {engine} on {device}: {why}")]
     Unavailable { engine: String, device: String, why: String },

@@ -2,9 +2,30 @@
 //!
 //! Tests of this crate and of its users only; nothing here is built for speed.
 
+use std::path::PathBuf;
+
 use crate::check::Symbols;
 use crate::onnx::{self, Attr, attribute, pb};
 use crate::{EngineError, Graph, Port, Signature, Tensor, TensorView};
+
+/// The library of ONNX Runtime for tests: the file in `$ORT_DYLIB_PATH`, or that of the `onnxruntime` package of
+/// `$CAPTIOND_TEST_PYTHON` (`python3` without it). None where there is neither.
+///
+/// # Panics
+/// When `$ORT_DYLIB_PATH` names no file: a test that was told to run must not be skipped.
+pub fn onnxruntime_library() -> Option<PathBuf> {
+    if let Some(file) = std::env::var_os("ORT_DYLIB_PATH").filter(|file| !file.is_empty()) {
+        let file = PathBuf::from(file);
+        assert!(file.is_file(), "$ORT_DYLIB_PATH names no file: {}", file.display());
+        return Some(file);
+    }
+    let python = std::env::var_os("CAPTIOND_TEST_PYTHON").unwrap_or_else(|| "python3".into());
+    let script = "import glob, os, onnxruntime.capi as c; \
+                  print(glob.glob(os.path.join(os.path.dirname(c.__file__), 'libonnxruntime.so*'))[0])";
+    let output = std::process::Command::new(python).args(["-c", script]).output().ok()?;
+    let file = String::from_utf8(output.stdout).ok()?;
+    Some(PathBuf::from(file.trim())).filter(|_| output.status.success())
+}
 
 type Compute = dyn FnMut(&[TensorView<'_>]) -> Result<Vec<Tensor>, String> + Send;
 

@@ -12,7 +12,7 @@ use tract_core::prelude::{Framework, IntoTValue, RunOptions, TValue};
 use tract_core::tract_linalg::multithread::Executor;
 use tract_onnx::prelude::InferenceModelExt;
 
-use crate::caught::{caught, mark_worker};
+use crate::caught::{brief, caught, mark_worker};
 use crate::check::Symbols;
 use crate::onnx::{self, pb};
 use crate::quantized;
@@ -190,14 +190,4 @@ fn from_tract(value: &TValue) -> TractResult<Tensor> {
         }
         _ => Tensor::f32(shape, value.try_as_plain_ram()?.as_slice::<f32>()?.to_vec()),
     })
-}
-
-/// tract's error chains quote whole nodes.
-fn brief(why: &str) -> String {
-    const MAX_CHARS: usize = 500;
-    let mut brief: String = why.chars().take(MAX_CHARS).collect();
-    if brief.len() < why.len() {
-        brief.push('…');
-    }
-    brief
 }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use caption::Bundle;
 use caption::bundle::Role;
-use engine::{Dim, ElementType, EngineOptions, Signature, Tensor};
+use engine::{Dim, ElementType, Signature, Tensor};
 
-use crate::config::ENGINE;
+use crate::cli::models::Runtime;
 
 /// Runs of a graph for each run over the photos: one takes a fraction of a millisecond.
 const REPEATS: u32 = 20;
@@ -31,7 +31,7 @@ struct Case {
 /// When a graph cannot be loaded or fails.
 pub(super) fn measure(
     bundle: &Bundle,
-    options: &EngineOptions,
+    runtime: &Runtime,
     runs: u32,
 ) -> anyhow::Result<Vec<(&'static str, Vec<Duration>)>> {
     let prefix = bundle.manifest().decoder.as_ref().map_or(0, |decoder| decoder.prefix_length);
@@ -44,15 +44,15 @@ pub(super) fn measure(
         case("step of 8", Role::Decoder, 8, 1, prefix + N_TOKENS),
     ];
     let has = |case: &&Case| bundle.manifest().signature(case.role).is_some();
-    cases.iter().filter(has).map(|case| Ok((case.stage, time(bundle, options, runs, case)?))).collect()
+    cases.iter().filter(has).map(|case| Ok((case.stage, time(bundle, runtime, runs, case)?))).collect()
 }
 
-fn time(bundle: &Bundle, options: &EngineOptions, runs: u32, case: &Case) -> anyhow::Result<Vec<Duration>> {
+fn time(bundle: &Bundle, runtime: &Runtime, runs: u32, case: &Case) -> anyhow::Result<Vec<Duration>> {
     let manifest = bundle.manifest();
     let signature = manifest.signature(case.role).context("the bundle has no such graph")?;
     let file = &manifest.graphs.get(case.role).context("the bundle has no such graph")?.file;
     let onnx = bundle.file(file).context("the bundle has no such file")?;
-    let mut graph = engine::open(ENGINE)?.load(case.stage, onnx, &signature, options)?;
+    let mut graph = runtime.engine.load(case.stage, onnx, &signature, &runtime.options)?;
     let inputs = inputs(&signature, case);
     let views: Vec<_> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor.view())).collect();
     graph.run(&views)?;

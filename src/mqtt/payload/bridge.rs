@@ -22,7 +22,8 @@ pub struct BridgeEventPayload {
     /// Absent where it happened to the daemon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub camera: Option<String>,
-    /// Why the camera is down, where that is known; why a configuration was refused, or captions are made less often.
+    /// Why the camera is down, where that is known; why a configuration was refused, captions are made less often,
+    /// or inference fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
     /// Keys of a new configuration that take effect at the next start.
@@ -39,6 +40,8 @@ pub enum BridgeEventType {
     ConfigRefused,
     Slowed,
     Recovered,
+    Degraded,
+    Restored,
 }
 
 impl BridgeEventPayload {
@@ -81,6 +84,10 @@ impl BridgeEventPayload {
                 BridgeEventPayload { fault: Some(why), ..new(BridgeEventType::Slowed) }
             }
             Happening::Recovered => new(BridgeEventType::Recovered),
+            Happening::Degraded { why } => {
+                BridgeEventPayload { fault: Some(why), ..new(BridgeEventType::Degraded) }
+            }
+            Happening::Restored => new(BridgeEventType::Restored),
         }
     }
 }
