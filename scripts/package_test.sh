@@ -6,7 +6,8 @@
 #
 # Without a package it builds one (scripts/package.sh). Wants root, debootstrap and systemd-container; the network for the
 # first run alone, which keeps its Debian beneath target/package-test. $CAPTIOND_SUITE names another suite than bookworm,
-# $CAPTIOND_MIRROR another mirror.
+# $CAPTIOND_MIRROR another mirror. Where nothing can be booted, or with $CAPTIOND_BOOT=no, the unit is enabled in the Debian and
+# run by scripts/unit_by_hand.py; the line `way:` says which it was.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,14 +24,21 @@ fail() {
 }
 
 [ "$(id -u)" = 0 ] || fail "only root can make and boot a Debian"
-for tool in debootstrap systemd-nspawn nsenter dpkg-deb; do
-    command -v "$tool" >/dev/null || fail "$tool is missing: apt install debootstrap systemd-container util-linux"
+for tool in debootstrap nsenter unshare dpkg-deb python3; do
+    command -v "$tool" >/dev/null || fail "$tool is missing: apt install debootstrap util-linux python3"
 done
 
 # The machine: its first process, or nothing.
 leader=""
-nspawn=""
-inside() { nsenter --target "$leader" --all env -i -C / PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive "$@"; }
+keeper=""
+way=""
+hand=""
+inside() {
+    local into=(--all)
+    [ "$way" = booted ] || into=(--mount --net --pid --root)
+    nsenter --target "$leader" "${into[@]}" env -i -C / PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C \
+        DEBIAN_FRONTEND=noninteractive "$@"
+}
 
 # Until the command holds, for a minute at most.
 wait_for() {
@@ -38,7 +46,7 @@ wait_for() {
     shift
     until "$@" >/dev/null 2>&1; do
         if [ $SECONDS -ge $deadline ]; then
-            inside journalctl --no-pager --unit captiond --lines 30 >&2 || true
+            journal >&2
             fail "not within a minute: $what"
         fi
         sleep 0.2
@@ -54,16 +62,91 @@ paths() {
 
 first_process() {
     local child
-    child=$(cat "/proc/$nspawn/task/$nspawn/children")
+    child=$(cat "/proc/$keeper/task/$keeper/children")
     child=${child%% *}
-    [ -n "$child" ] && [ "$(cat "/proc/$child/comm")" = systemd ] && leader=$child
+    [ -n "$child" ] && [ "$(cat "/proc/$child/comm")" = "$1" ] && leader=$child
+}
+
+journal() {
+    if [ "$way" = booted ]; then
+        inside journalctl --no-pager --unit captiond --lines 30 || true
+    else
+        tail -n 30 "$work/notified" "$work/daemon.log" || true
+    fi
+}
+
+# True when the machine runs with its broker.
+boot() {
+    [ "${CAPTIOND_BOOT:-}" != no ] && command -v systemd-nspawn >/dev/null || return 1
+    systemd-nspawn --quiet --register=no --keep-unit --private-network --directory="$root" --boot >"$work/console.log" 2>&1 &
+    keeper=$!
+    way=booted
+    # Where it is not allowed, it ends at once.
+    local deadline=$((SECONDS + 120))
+    until first_process systemd 2>/dev/null && inside systemctl is-active mosquitto >/dev/null 2>&1; do
+        kill -0 "$keeper" 2>/dev/null && [ $SECONDS -lt $deadline ] || return 1
+        sleep 0.2
+    done
+}
+
+# Namespaces of its own without a boot.
+enter() {
+    way="by hand"
+    unshare --mount --net --pid --fork sh -c '
+        ip link set lo up && mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" &&
+            exec chroot "$1" sleep infinity' sh "$root" 2>"$work/console.log" &
+    keeper=$!
+    wait_for "the namespaces" first_process sleep
+    broker start
+}
+
+broker() {
+    if [ "$way" = booted ]; then
+        inside systemctl "$1" mosquitto
+    elif [ "$1" = start ]; then
+        inside install -d -o mosquitto /run/mosquitto
+        inside mosquitto -d -c /etc/mosquitto/mosquitto.conf
+    else
+        inside sh -c 'kill "$(cat /run/mosquitto/mosquitto.pid)"'
+        gone() { ! inside mosquitto_pub -t package-test -n; }
+        wait_for "the end of the broker" gone
+    fi
+}
+
+is_ready() { grep -q READY=1 "$work/notified"; }
+service() {
+    case "$way $1" in
+    "booted is-active") inside systemctl is-active captiond ;;
+    "booted reload") inside systemctl reload captiond ;;
+    # The package has started it.
+    booted*) ;;
+    *is-active) [ -n "$hand" ] && kill -0 "$hand" 2>/dev/null && is_ready ;;
+    *start)
+        : >"$work/notified"
+        # Nothing between, so that signals reach it.
+        nsenter --target "$leader" --net python3 scripts/unit_by_hand.py "$root" >"$work/notified" 2>"$work/daemon.log" &
+        hand=$!
+        wait_for "READY=1" is_ready
+        ;;
+    *reload)
+        : >"$work/notified"
+        kill -HUP "$hand"
+        wait_for "READY=1 after the reload" is_ready
+        ;;
+    *stop)
+        kill -TERM "$hand"
+        wait "$hand" || fail "the daemon did not end well"
+        hand=""
+        ;;
+    esac
 }
 
 end() {
-    if [ -n "$nspawn" ] && kill -0 "$nspawn" 2>/dev/null; then
-        # What systemd-nspawn passes on as a request to power off.
-        kill -TERM "$nspawn" 2>/dev/null || true
-        wait "$nspawn" 2>/dev/null || true
+    [ -z "$hand" ] || kill -KILL "$hand" 2>/dev/null || true
+    if [ -n "$keeper" ] && kill -0 "$keeper" 2>/dev/null; then
+        # What systemd-nspawn passes on as a request to power off; the namespaces end with their first process.
+        if [ "$way" = booted ]; then kill -TERM "$keeper"; else kill -KILL "$leader"; fi 2>/dev/null || true
+        wait "$keeper" 2>/dev/null || true
     fi
     rm -rf "$root" "$work/next"
 }
@@ -72,8 +155,9 @@ trap end EXIT
 step "the package"
 package=${1:-}
 if [ -z "$package" ]; then
+    rm -rf "$work/packages"
     scripts/package.sh amd64 "$work/packages"
-    package=$(ls -t "$work"/packages/captiond_*_amd64.deb | head -n 1)
+    package=$(find "$work/packages" -name "captiond_*_amd64.deb" | head -n 1)
 fi
 ls -l "$package"
 [ "$(dpkg-deb --field "$package" Package)" = captiond ] || fail "$package is no package of captiond"
@@ -103,17 +187,20 @@ cp "$package" "$root/root/packages/captiond.deb"
 dpkg-deb --build -Znone --root-owner-group "$work/next" "$root/root/packages/next.deb" >/dev/null
 
 step "boot"
-systemd-nspawn --quiet --register=no --keep-unit --private-network --directory="$root" --boot >"$work/console.log" 2>&1 &
-nspawn=$!
-wait_for "the first process" first_process
-wait_for "the broker" inside systemctl is-active mosquitto
-echo "way: booted by systemd-nspawn, $(inside systemctl --version | head -n 1)"
+if boot; then
+    echo "way: booted by systemd-nspawn, $(inside systemctl --version | head -n 1)"
+else
+    [ -z "$keeper" ] || ! kill -TERM "$keeper" 2>/dev/null || wait "$keeper" || true
+    enter
+    echo "way: not booted; the unit is run by scripts/unit_by_hand.py, without its limits"
+fi
 paths >"$work/before"
 
 step "install"
 inside apt-get install -qq --no-install-recommends -o Dpkg::Use-Pty=0 /root/packages/captiond.deb
 [ "$(inside systemctl is-enabled captiond)" = enabled ] || fail "the service is not enabled"
-[ "$(inside systemctl is-active captiond)" = active ] || fail "the service does not run with the configuration of the package"
+service start
+service is-active || fail "the service does not run with the configuration of the package"
 inside captiond --version
 inside captiond check
 size=$(inside dpkg-query --show --showformat '${Installed-Size}' captiond)
@@ -129,8 +216,8 @@ name = "photos"
 source = { type = "replay", path = "/srv/photos", interval = "500ms" }
 TOML
 cp "$root/etc/captiond/captiond.toml" "$work/edited"
-inside systemctl reload captiond || {
-    inside journalctl --no-pager --unit captiond --lines 20 >&2
+service reload || {
+    journal >&2
     fail "the service does not reload"
 }
 inside mosquitto_sub -t captiond/photos/caption -C 1 -W 120 || fail "no caption arrived"
@@ -138,24 +225,27 @@ inside mosquitto_sub -t captiond/photos/caption -C 1 -W 120 || fail "no caption 
 step "upgrade while the broker is away"
 # A session that the broker keeps over its restart, so that nothing that arrives meanwhile is missed.
 inside mosquitto_sub -i package-test -c -q 1 -t captiond/photos/caption -E
-inside systemctl stop mosquitto
+broker stop
 waiting() { [ -n "$(find "$root/var/lib/private/captiond/queue" -type f -size +0 2>/dev/null)" ]; }
 wait_for "a caption in the queue on disk" waiting
+service stop
 inside apt-get install -qq --no-install-recommends -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold /root/packages/next.deb
 [ "$(inside dpkg-query --show --showformat '${Version}' captiond)" = "$version+next" ] || fail "not upgraded"
 cmp "$root/etc/captiond/captiond.toml" "$work/edited" || fail "the upgrade lost the edited configuration"
 [ "$(inside systemctl is-enabled captiond)" = enabled ] || fail "the upgrade disabled the service"
-wait_for "the service after the upgrade" inside systemctl is-active captiond
+service start
+wait_for "the service after the upgrade" service is-active
 waiting || fail "the upgrade lost what waited"
-inside systemctl start mosquitto
+broker start
 late() { inside mosquitto_sub -i package-test -c -q 1 -t captiond/photos/caption -C 1 -W 30 | grep '"late":true'; }
 wait_for "a caption that waited" late
 echo "what waited on disk arrived after the upgrade, marked late"
 
 step "remove"
+service stop
 inside apt-get remove -qq -o Dpkg::Use-Pty=0 captiond
 [ ! -e "$root/usr/bin/captiond" ] || fail "the executable is left"
-inside systemctl is-active captiond && fail "the service still runs"
+service is-active && fail "the service still runs"
 cmp "$root/etc/captiond/captiond.toml" "$work/edited" || fail "removing lost the configuration"
 [ -d "$root/var/lib/private/captiond" ] || fail "removing lost the state"
 
