@@ -251,7 +251,12 @@ fn every_configuration_in_the_documents_is_valid() {
         }
     }
     assert!(n_blocks >= 3, "only {n_blocks} configurations were found");
-    for name in ["examples/desk.toml", "examples/photos.toml", "examples/fleet/worker.toml"] {
+    for name in [
+        "examples/desk.toml",
+        "examples/photos.toml",
+        "examples/fleet/worker.toml",
+        "packaging/captiond.toml",
+    ] {
         let config = Config::load(&root.join(name));
         assert!(config.is_ok(), "{name}: {}", config.unwrap_err());
     }

@@ -20,6 +20,7 @@ mod memory;
 mod mqtt;
 mod mutated;
 mod onvif;
+mod packages;
 mod pull;
 mod recipes;
 mod reload;

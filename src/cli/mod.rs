@@ -10,6 +10,8 @@ mod look;
 mod models;
 pub mod output;
 mod serve;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -337,24 +339,5 @@ fn bundle(command: BundleCommand) -> Result<(), Failure> {
             let variant = variant.map(Into::into);
             bundle::import(&dir, &out, &import::ImportOptions { name, license, variant, logit_scale })
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    #[test]
-    fn the_arguments_are_well_formed() {
-        Args::command().debug_assert();
-    }
-
-    #[test]
-    fn labels_and_choices_are_separated_by_commas() {
-        let args = Args::parse_from(["captiond", "label", "a.jpg", "--labels", "a dog,a car"]);
-        let Command::Label { labels, .. } = args.command else { panic!("not a label") };
-        assert_eq!(labels, ["a dog", "a car"]);
     }
 }
