@@ -297,6 +297,8 @@ def main():
     args.add_argument("--report", action="store_true", help="judge what is in FOLDER, and run nothing")
     args.add_argument("--write-docs", action="store_true", help="write the report into docs/soak.md and docs/plots")
     args = args.parse_args()
+    # The log resumes from where it is; what was mounted and started does not stay behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         folder = pathlib.Path(args.out or temporary).resolve()
         folder.mkdir(parents=True, exist_ok=True)
