@@ -8,7 +8,7 @@ was written since the file system's last barrier some is there, some is not, som
 queue while the broker is away, or drain while it is there; then the power goes, the daemon gets SIGKILL, the file system
 is mounted anew, and the daemon starts again on what is left. Every cut goes on with what the one before left.
 
-After each cut the daemon has to start, what it then sends has to be what was captioned, in order for each camera, and no
+After each cut the daemon has to start, what it then sends has to be readable and in order for each camera, and no
 caption may be missing that was in the queue when the daemon synced it. When captions were made, the broker was missed and
 the queue was synced is known from the debug log. Exit code 1 when one of these fails. Needs root, loop devices, e2fsprogs, mosquitto with its
 clients, and mfusepy (PyPI).
