@@ -1,11 +1,15 @@
-//! What must hold of every parser of broker input, whatever the bytes are: no panic, and nothing larger than its limits
+//! What must hold of every parser of bytes from outside, whatever they are: no panic, and nothing larger than its limits
 //! comes out. The fuzz targets and the ordinary tests share these.
 
 #![allow(dead_code, clippy::allow_attributes, reason = "each fuzz target uses one of them")]
 
+use std::path::Path;
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
-use captiond::config::{PROMPT_CHARS_MAX, parse_change};
+use caption::bundle;
+use caption::bundle::TokenizerSettings;
+use captiond::config::{Config, PROMPT_CHARS_MAX, parse_change};
 use captiond::job::PIXELS_MAX;
 use captiond::message::{AskError, Transaction};
 use captiond::mqtt::payload::job::{JOB_CAMERA_BYTES_MAX, JOB_DEADLINE_MAX, parse_job};
@@ -15,7 +19,9 @@ use captiond::mqtt::payload::{
 };
 use captiond::mqtt::topic::{HomieTopics, Topics, matches};
 use captiond::photo;
+use captiond::source::pixels::{Color, Layout, PixelFormat};
 use captiond::standing::StandingChange;
+use engine::onnx;
 
 /// A complaint repeats some of what it is about, escaped.
 const COMPLAINT_BYTES_MAX: usize = 8 * ASK_BYTES_MAX;
@@ -159,5 +165,105 @@ pub fn topics(bytes: &[u8]) {
     assert!(matches("#", topic));
     if !topic.contains(['+', '#']) {
         assert!(matches(topic, topic));
+    }
+}
+
+/// A configuration file. One that names other files is passed over: those are the operator's, and may be a terminal.
+pub fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if text.contains("_file") {
+        return;
+    }
+    match Config::parse(text, Path::new("/nowhere")) {
+        Ok(config) => assert!(config.worker.is_some() || !config.cameras.is_empty()),
+        Err(problems) => {
+            assert!(!problems.0.is_empty() && problems.0.iter().all(|problem| !problem.why.is_empty()))
+        }
+    }
+}
+
+/// The manifest of a bundle: what is taken can be written, and is taken again.
+pub fn manifest(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match bundle::parse(text) {
+        Ok(manifest) => {
+            assert!(manifest.named_files().iter().all(|(name, ..)| is_plain(name)));
+            let Ok(again) = toml::to_string(&manifest) else { panic!("a manifest that cannot be written") };
+            assert!(bundle::parse(&again).is_ok(), "{again}");
+        }
+        Err(why) => assert!(!why.is_empty()),
+    }
+}
+
+/// A file name that leads out of no folder.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['/', '\0']) && name != "." && name != ".."
+}
+
+/// An ONNX file, as it is checked before the engine sees it.
+pub fn onnx_file(bytes: &[u8]) {
+    let Ok(model) = onnx::parse(bytes) else {
+        assert!(onnx::signature_of(bytes).is_err());
+        return;
+    };
+    assert!(onnx::parse(&onnx::encode(&model)).is_ok());
+    if let Ok(signature) = onnx::signature_of(bytes) {
+        assert!(signature.inputs.iter().chain(&signature.outputs).all(|port| port.name.len() <= bytes.len()));
+    }
+}
+
+const LITE_TOKENIZER: &[u8] = include_bytes!("../models/lite/tokenizer.json");
+static LITE: LazyLock<Option<caption::Tokenizer>> =
+    LazyLock::new(|| caption::Tokenizer::parse(LITE_TOKENIZER, &tokenizer_settings(8_000)).ok());
+
+fn tokenizer_settings(vocab_size: usize) -> TokenizerSettings {
+    TokenizerSettings {
+        file: "tokenizer.json".to_owned(),
+        bytes: 0,
+        sha256: String::new(),
+        bos: Some("<bos>".to_owned()),
+        eos: "<eos>".to_owned(),
+        pad: "<pad>".to_owned(),
+        vocab_size,
+        max_tokens: 48,
+        padded: true,
+    }
+}
+
+/// A text that the bundled tokenizer takes apart, when the first byte is even; else the file of another tokenizer.
+pub fn tokenizer(bytes: &[u8]) {
+    let (first, rest) = bytes.split_first().unwrap_or((&0, &[]));
+    if first % 2 == 1 {
+        let Ok(tokenizer) = caption::Tokenizer::parse(rest, &tokenizer_settings(8)) else { return };
+        assert_eq!(tokenizer.encode_row("a dog").len(), 48);
+        return;
+    }
+    let Some(tokenizer) = LITE.as_ref() else { panic!("the bundled tokenizer is refused") };
+    let text = String::from_utf8_lossy(rest);
+    let row = tokenizer.encode_row(&text);
+    assert_eq!(row.len(), 48);
+    assert!(row.iter().all(|id| (*id as usize) < tokenizer.vocab_size()));
+    let tokens = tokenizer.encode(&text);
+    assert!(tokens.iter().all(|id| *id != tokenizer.eos() && *id != tokenizer.pad()));
+    drop(tokenizer.decode(&tokens));
+}
+
+/// A camera's buffer: format, color, size and bytes from line to line in the first twelve bytes.
+pub fn pixels(bytes: &[u8]) {
+    let Some((head, buffer)) = bytes.split_at_checked(12) else { return };
+    let format = PixelFormat::ALL[usize::from(head[0]) % PixelFormat::ALL.len()];
+    let color = Color::of_driver(format, head[1].into(), head[2].into(), head[3].into());
+    let word = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
+    // Small pictures are as good as large ones, and many more of them can be tried.
+    let (size, stride) = ((u32::from(word(4) % 600), u32::from(word(6) % 600)), u32::from(word(8) % 4_000));
+    let Ok(layout) = Layout::new(format, size, stride, color) else { return };
+    if format == PixelFormat::Mjpg {
+        if photo::size(buffer).is_ok_and(|(w, h)| u64::from(w) * u64::from(h) <= PIXELS_MAX / 24) {
+            drop(layout.decode(buffer));
+        }
+        return;
+    }
+    if let Ok(image) = layout.decode(buffer) {
+        assert_eq!(image.dimensions(), size);
     }
 }

@@ -1,488 +1,315 @@
 #!/usr/bin/env python3
-"""Runs the daemon on cameras of every kind for a while, kills and revives each of them at random, and reports.
+"""Runs the daemon for hours on cameras of every kind, breaks one thing after another, and counts every caption.
 
-    scripts/soak.py --photos DIR [--minutes 20] [--captiond target/release/captiond] [--out FOLDER]
+    scripts/soak.py --photos DIR [--minutes 120] [--captiond /usr/bin/captiond] [--out FOLDER]
+    scripts/soak.py --report --out FOLDER [--write-docs]
 
-Servers, programs, broker and daemon are real processes on loopback. It fails (exit code 1) when a camera does not come
-back, when threads or files leak, or when resident memory grows after the warm-up by more than a megabyte an hour, unless
-that may be noise. Needs mosquitto and mosquitto_sub; ffmpeg for one camera, GStreamer's RTSP server and a captiond with
-the feature `rtsp` for another, the emulator of the tests (crates/v4l2-shim) for a third: what is missing is left out.
+Servers, programs, broker, disk and daemon are real, on loopback. Everything that happens goes to FOLDER/log.jsonl; a run
+that was interrupted goes on where that ends when it is started again with the same FOLDER. `--report` judges what is
+there; the exit code is 1 when a verdict fails (scripts/soak_report.py). Needs mosquitto and mosquitto_sub; ffmpeg for
+one camera, GStreamer's RTSP server and a captiond with the feature `rtsp` for another, the emulator of the tests
+(crates/v4l2-shim) for a third, root for a disk that can be filled: what is missing is left out, and said.
 """
 import argparse
-import http.server
 import json
 import os
 import pathlib
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-WARM_UP_SHARE = 0.25
+from soak_cameras import (ROOT, Camera, FolderCamera, HttpCamera, MqttCamera, Photos, PipeCamera, RtspCamera, V4l2Camera,
+                          free_port)
+from soak_parts import RESTART_S, Broker, Daemon, Disk, Log, Subscriber, metrics, neighbours, of_process
+from soak_report import report
+
+SAMPLE_S = 10
+RECOVERY_S_MAX = 180
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+class Soak:
+    """Everything that runs, and what can happen to it."""
 
+    def __init__(self, args, folder):
+        self.args, self.folder = args, folder
+        self.log = Log(folder / "log.jsonl")
+        self.rng, photos = random.Random(args.seed), Photos(args.photos)
+        ports = folder / "ports.json"
+        if not ports.exists():
+            ports.write_text(json.dumps([free_port(), free_port()]))
+        self.mqtt_port, self.http_port = json.loads(ports.read_text())
+        self.done_s = self.log.seconds_done()
+        self.disk = Disk(folder, self.log)
+        self.broker = Broker(folder, self.mqtt_port)
+        self.broker.start()
+        self.subscriber = Subscriber(folder, self.mqtt_port)
+        self.cameras, environment = self.make_cameras(photos)
+        self.steady = [Camera("replay", f'type = "replay"\npath = "{pathlib.Path(args.photos).resolve()}"\ninterval = "2s"')]
+        for camera in self.cameras:
+            camera.start()
+        n_runs = sum(entry["kind"] == "run" for entry in self.log.before)
+        self.daemon = Daemon(args, folder, self.log, environment, n_runs)
+        self.daemon.config.write_text(self.configuration())
+        self.log.say("leg", done_s=round(self.done_s, 1), cameras=[c.name for c in self.cameras + self.steady], seed=args.seed,
+                     minutes=args.minutes, version=self.version(), photos=len(photos.paths))
+        self.daemon.start()
+        threading.Thread(target=self.daemon.watch, daemon=True).start()
+        self.is_sampling = True
+        threading.Thread(target=self.sample, daemon=True).start()
 
-class Photos:
-    """A new photo every two seconds, the same for everybody who asks in between."""
+    def version(self):
+        answer = subprocess.run([self.args.captiond, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+        return {"captiond": answer, "commit": self.args.commit, "kernel": os.uname().release, "cores": os.cpu_count()}
 
-    def __init__(self, folder):
-        self.paths = sorted(p for p in pathlib.Path(folder).iterdir() if p.suffix in (".jpg", ".jpeg"))[:2000]
-        if len(self.paths) < 2:
-            sys.exit(f"{folder}: at least two JPEGs are needed")
-
-    def now(self, salt):
-        return self.paths[(int(time.monotonic() / 2) + salt * 131) % len(self.paths)]
-
-
-class Camera:
-    """Something that can be killed and revived."""
-
-    def __init__(self, name, source):
-        self.name, self.source = name, source
-        self.deaths = 0
-
-    def start(self): ...
-    def kill(self): ...
-    def end(self): ...
-
-
-class HttpCamera(Camera):
-    """A snapshot or a motion-JPEG stream. Killed: the port is closed, or everything hangs, or it lies."""
-
-    def __init__(self, name, photos, salt, stream, rng):
-        self.port, self.photos, self.salt, self.stream, self.rng = free_port(), photos, salt, stream, rng
-        super().__init__(name, f'type = "http"\nurl = "http://127.0.0.1:{self.port}/x"\ninterval = "500ms"')
-        self.mode, self.server = "well", None
-
-    def start(self):
-        self.mode = "well"
-        if self.server is not None:
-            return
-        camera = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def log_message(self, *_):
-                pass
-
-            def do_GET(self):
-                try:
-                    camera.stream_to(self) if camera.stream else camera.snapshot_to(self)
-                except OSError:
-                    pass
-
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-            allow_reuse_address = True
-
-        self.server = Server(("127.0.0.1", self.port), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def photo(self):
-        return self.photos.now(self.salt).read_bytes()
-
-    def wait_while_hanging(self):
-        while self.mode == "hang":
-            time.sleep(0.1)
-
-    def snapshot_to(self, request):
-        self.wait_while_hanging()
-        body = self.photo()
-        if self.mode == "lie":
-            body = body[: len(body) // 3]
-        request.send_response(503 if self.mode == "refuse" else 200)
-        request.send_header("Content-Type", "image/jpeg")
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body)
-
-    def stream_to(self, request):
-        request.send_response(200)
-        request.send_header("Content-Type", "multipart/x-mixed-replace; boundary=b")
-        request.end_headers()
-        server = self.server
-        while server is self.server and self.mode in ("well", "hang"):
-            self.wait_while_hanging()
-            body = self.photo()
-            request.wfile.write(b"--b\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(body))
-            request.wfile.write(body + b"\r\n")
-            time.sleep(0.2)
-        request.close_connection = True
-
-    def kill(self):
-        self.mode = self.rng.choice(["close", "hang", "refuse", "lie"])
-        if self.mode == "close":
-            server, self.server = self.server, None
-            server.shutdown()
-            server.server_close()
-
-
-class PipeCamera(Camera):
-    """ffmpeg that writes motion JPEG. Killed: by a signal, or stopped."""
-
-    def __init__(self, name, photos, rng):
-        self.rng = rng
-        # A picture with noise: a sensor is never the same twice.
-        command = ["ffmpeg", "-loglevel", "error", "-re", "-f", "lavfi", "-i",
-                   "testsrc=size=640x480:rate=5,noise=alls=20:allf=t", "-f", "mjpeg", "-metadata", f"comment={name}", "-"]
-        super().__init__(name, f'type = "pipe"\ncommand = {json.dumps(command)}\ninterval = "500ms"')
-
-    def pids(self):
-        found = subprocess.run(["pgrep", "-f", f"comment={self.name}"], capture_output=True, text=True, check=False)
-        return [int(pid) for pid in found.stdout.split()]
-
-    def kill(self):
-        how = self.rng.choice([signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])
-        for pid in self.pids():
-            try:
-                os.kill(pid, how)
-            except ProcessLookupError:
-                pass
-
-
-class FolderCamera(Camera):
-    """Photos that are put into a folder. Killed: the folder is gone, or garbage is put into it."""
-
-    def __init__(self, name, photos, folder, rng):
-        self.folder, self.photos, self.rng, self.alive = folder, photos, rng, True
-        folder.mkdir()
-        super().__init__(name, f'type = "folder"\npath = "{folder}"\ninterval = "500ms"')
-        threading.Thread(target=self.feed, daemon=True).start()
-
-    def feed(self):
-        n = 0
-        while True:
-            if self.alive:
-                try:
-                    n += 1
-                    target = self.folder / f"{n % 20:02}.jpg"
-                    shutil.copyfile(self.photos.now(3), target)
-                except OSError:
-                    pass
-            time.sleep(1)
-
-    def start(self):
-        self.folder.mkdir(exist_ok=True)
-        self.alive = True
-
-    def kill(self):
-        if self.rng.random() < 0.5:
-            self.alive = False
-            shutil.rmtree(self.folder, ignore_errors=True)
+    def make_cameras(self, photos):
+        args, folder, rng = self.args, self.folder, self.rng
+        cameras = [
+            HttpCamera("snap", photos, 1, False, rng), HttpCamera("stream", photos, 3, True, rng),
+            FolderCamera("folder", photos, folder / "photos", rng), MqttCamera("mqtt", photos, self.mqtt_port, rng),
+        ]
+        if shutil.which("ffmpeg"):
+            cameras.append(PipeCamera("pipe", photos, folder / "slides", rng))
         else:
-            (self.folder / "garbage.jpg").write_bytes(os.urandom(5000))
+            self.log.say("skipped", why="ffmpeg is not installed, so there is no camera behind a program")
+        environment, shim = dict(os.environ), pathlib.Path(args.shim).resolve()
+        if shim.is_file():
+            cameras.append(V4l2Camera("usb", photos, folder / "dev", rng))
+            environment |= {"LD_PRELOAD": str(shim), "V4L2_SHIM_ROOT": str(folder / "dev")}
+        else:
+            self.log.say("skipped", why="the emulator of a USB camera is not built")
+        if why := RtspCamera.is_possible(args.captiond, folder):
+            self.log.say("skipped", why=f"{why}, so there is no RTSP camera")
+        else:
+            cameras.append(RtspCamera("rtsp", photos, folder / "rtsp", rng))
+        return cameras, environment
 
+    def configuration(self, interval="3s"):
+        """Nothing is confirmed and nothing renewed: every caption that is logged is of a new scene, and has to arrive."""
+        bundle = f'bundle = "{self.args.bundle}"\n' if self.args.bundle else ""
+        parts = [f'{bundle}[mqtt]\nhost = "127.0.0.1"\nport = {self.mqtt_port}\nkeep_alive = "10s"\nclient_id = "soak"\n'
+                 f'queue_dir = "{self.disk.folder}"\n[http]\nlisten = "127.0.0.1:{self.http_port}"\n']
+        for camera in self.cameras + self.steady:
+            parts.append(f'[[camera]]\nname = "{camera.name}"\nmin_interval = "{interval}"\nheartbeat = "1day"\n'
+                         f'[camera.gate]\nrefresh = "1day"\ndeviations = 0\n[camera.source]\n{camera.source}\n')
+        return "\n".join(parts)
 
-class MqttCamera(Camera):
-    """Pictures over MQTT. Killed: silence, or garbage."""
+    def sample(self):
+        n = 0
+        while self.is_sampling:
+            process, run = of_process(self.daemon.process.pid), self.daemon.n
+            answer = metrics(self.http_port) or {}
+            kept = {name: value for name, value in answer.items()
+                    if "_bucket" not in name or 'stage="total"' in name}
+            more = {"neighbours": neighbours()} if n % 30 == 0 else {}
+            self.log.say("sample", n=run, **process, metrics=kept, load=os.getloadavg()[0], **more)
+            n += 1
+            time.sleep(SAMPLE_S)
 
-    def __init__(self, name, photos, port, rng):
-        self.port, self.photos, self.rng, self.alive = port, photos, rng, True
-        super().__init__(name, f'type = "mqtt"\ntopic = "soak/{name}"')
-        threading.Thread(target=self.feed, daemon=True).start()
+    def trouble(self, since):
+        """What is not well since then; empty when all is."""
+        answer = metrics(self.http_port)
+        if answer is None:
+            return "the daemon does not answer"
+        if not answer.get("captiond_broker_up"):
+            return "the daemon has no broker"
+        if answer.get("captiond_queue_messages"):
+            return "captions wait on disk"
+        silent = [c.name for c in self.cameras + self.steady if self.subscriber.fresh.get(c.name, 0) <= since]
+        return f"no caption of {', '.join(silent)}" if silent else ""
 
-    def publish(self, *what):
-        subprocess.run(["mosquitto_pub", "-p", str(self.port), "-t", f"soak/{self.name}", *what], check=False)
+    def recover(self, since):
+        """Seconds until every camera was heard of again and nothing waits; none when that takes too long."""
+        why = "not looked at"
+        while time.time() - since < RECOVERY_S_MAX:
+            if not (why := self.trouble(since)):
+                return round(time.time() - since, 1), ""
+            time.sleep(0.5)
+        return None, why
 
-    def feed(self):
-        while True:
-            if self.alive:
-                self.publish("-f", str(self.photos.now(5)))
-            time.sleep(1.5)
+    def ask(self, n):
+        for i in range(n):
+            camera = self.rng.choice(self.cameras + self.steady).name
+            subprocess.run(["mosquitto_pub", "-p", str(self.mqtt_port), "-q", "1", "-t", f"captiond/{camera}/ask", "-m",
+                            json.dumps({"question": "is there a dog?", "transaction": f"{time.time():.3f}-{i}"})],
+                           stderr=subprocess.DEVNULL, check=False)
 
-    def start(self):
-        self.alive = True
+    # What happens. Each returns what it did, when it is over.
 
-    def kill(self):
-        self.alive = False
-        self.publish("-m", "garbage")
+    def camera_dies(self, camera, pause):
+        how = camera.kill()
+        pause(5, 40)
+        camera.start()
+        return how
 
+    def broker_dies(self, pause):
+        self.broker.kill()
+        pause(5, 45)
+        self.broker.start()
 
-class V4l2Camera(Camera):
-    """An emulated USB camera. Killed: unplugged, silent, hanging in its driver, or failing; revived under a new number."""
+    def broker_stalls(self, pause):
+        self.broker.process.send_signal(signal.SIGSTOP)
+        pause(5, 40)
+        self.broker.process.send_signal(signal.SIGCONT)
 
-    def __init__(self, name, photos, dev, rng):
-        self.dev, self.photos, self.rng, self.number, self.trouble = dev, photos, rng, 0, ""
-        self.lock = threading.Lock()
-        self.link = dev / "v4l/by-id/usb-Soak_Camera-video-index0"
-        self.link.parent.mkdir(parents=True)
-        super().__init__(name, f'type = "v4l2"\ndevice = "{self.link}"\nwidth = 640\nheight = 480\ninterval = "500ms"')
-        threading.Thread(target=self.feed, daemon=True).start()
+    def daemon_stalls(self, pause):
+        self.daemon.signal(signal.SIGSTOP)
+        pause(3, 30)
+        self.daemon.signal(signal.SIGCONT)
 
-    def node(self):
-        return self.dev / f"video{self.number}"
+    def daemon_dies(self, pause):
+        self.daemon.signal(signal.SIGKILL)
+        pause(RESTART_S, RESTART_S + 1)
 
-    def plug(self):
-        scenario = ("card Soak Camera\ndriver uvcvideo\nbus usb-1\nformat MJPG\nsize 640 480 30\nperiod_ms 100\n"
-                    f"serial {self.number}\nframe {self.photos.now(6)}\n{self.trouble}\n")
-        new = self.dev / "new"
-        new.write_text(scenario)
-        new.rename(self.node())
+    def daemon_dies_without_a_broker(self, pause):
+        self.broker.kill()
+        pause(10, 20)
+        self.daemon.signal(signal.SIGKILL)
+        pause(10, 20)
+        self.broker.start()
 
-    def feed(self):
-        while True:
-            with self.lock:
-                if self.node().exists():
-                    self.plug()
+    def disk_is_full_without_a_broker(self, pause):
+        self.broker.kill()
+        self.disk.fill()
+        pause(10, 25)
+        self.disk.free()
+        pause(5, 10)
+        self.broker.start()
+
+    def reload(self, text, event, pause):
+        since = time.time()
+        before = self.daemon.config.read_text()
+        self.daemon.config.write_text(text)
+        self.daemon.signal(signal.SIGHUP)
+        while not self.subscriber.heard(event, since) and time.time() - since < 30:
+            time.sleep(0.2)
+        pause(5, 10)
+        if event == "config_refused":
+            self.daemon.config.write_text(before)
+        return "" if self.subscriber.heard(event, since) else f"no event {event}"
+
+    def faults(self, may_kill):
+        """Once everything that can happen, in an order that the seed tells."""
+        change = self.configuration(self.rng.choice(["2s", "3s", "4s"]))
+        each = [(f"camera {c.name} breaks", lambda pause, c=c: self.camera_dies(c, pause)) for c in self.cameras]
+        each += [
+            ("broker killed", self.broker_dies), ("broker stopped for a while", self.broker_stalls),
+            ("daemon stopped for a while", self.daemon_stalls),
+            ("another configuration", lambda pause: self.reload(change, "config_reloaded", pause)),
+            ("a broken configuration", lambda pause: self.reload("[mqtt]\nprot = 1\n", "config_refused", pause)),
+            ("a flood of questions", lambda pause: self.ask(30)),
+        ]
+        if self.disk.is_own:
+            each.append(("disk full while the broker is away", self.disk_is_full_without_a_broker))
+        if may_kill:
+            each += [("daemon killed", self.daemon_dies),
+                     ("daemon killed while the broker is away", self.daemon_dies_without_a_broker)]
+        self.rng.shuffle(each)
+        return each
+
+    def elapsed(self, leg):
+        return self.done_s + time.time() - leg
+
+    def drive(self):
+        """A fault, then quiet, until the time is over. The daemon is killed in the first half alone, so that what grows
+        slowly has an hour to show itself."""
+        leg, length = time.time(), self.args.minutes * 60
+        every = min(self.args.every, length / 10)
+        waited, why = self.recover(leg)
+        self.log.say("started", took_s=waited, why=why)
+        waiting, due = [], time.time() + every
+        while self.elapsed(leg) < length - every:
+            if not waiting:
+                waiting = self.faults(self.elapsed(leg) < length / 2)
+            while time.time() < due:
+                self.ask(1)
+                time.sleep(min(15, max(due - time.time(), 0)))
+            due += every
+            name, act = waiting.pop()
+            if "daemon killed" in name and self.elapsed(leg) >= length / 2:
+                continue
+            self.inject(name, act)
+            due = max(due, time.time() + 10)
+        while self.elapsed(leg) < length:
             time.sleep(1)
 
-    def start(self):
-        with self.lock:
-            self.node().unlink(missing_ok=True)
-            self.number += 1
-            self.trouble = ""
-            self.plug()
-            new = self.dev / "new-link"
-            new.symlink_to(f"../../video{self.number}")
-            new.rename(self.link)
-
-    def kill(self):
-        with self.lock:
-            self.trouble = self.rng.choice(["", "silent", "fail DQBUF 5", "hang"])
-            if self.trouble:
-                self.plug()
-            else:
-                self.node().unlink(missing_ok=True)
-
-
-class RtspCamera(Camera):
-    """H.264 of a real RTSP server. Killed: by a signal, or stopped."""
-
-    def __init__(self, name, photos, folder, rng):
-        self.port, self.folder, self.rng, self.process = free_port(), folder, rng, None
-        folder.mkdir()
-        for n, path in enumerate(photos.paths[:60]):
-            (folder / f"{n:03}.jpg").symlink_to(path.resolve())
-        self.still = photos.paths[0]
-        super().__init__(name, f'type = "rtsp"\nurl = "rtsp://127.0.0.1:{self.port}/slides"\ninterval = "500ms"')
-
-    @staticmethod
-    def is_possible(captiond, folder):
-        config = folder / "rtsp.toml"
-        config.write_text('[[camera]]\nname = "a"\n[camera.source]\ntype = "rtsp"\nurl = "rtsp://127.0.0.1/a"\n')
-        check = subprocess.run([captiond, "check", "--config", config], capture_output=True, text=True, check=False)
-        if check.returncode:
-            return "captiond was built without the feature rtsp"
-        script = "import gi; gi.require_version('GstRtspServer', '1.0')"
-        if subprocess.run(["/usr/bin/python3", "-c", script], capture_output=True, check=False).returncode:
-            return "gir1.2-gst-rtsp-server-1.0 is not installed"
-        return ""
-
-    def start(self):
-        self.end()
-        server = [ROOT / "tests/support/rtsp_server.py", self.still, str(self.port), self.folder]
-        self.process = subprocess.Popen(
-            ["/usr/bin/python3", *map(str, server)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL)
-
-    def kill(self):
-        self.process.send_signal(self.rng.choice([signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM]))
+    def inject(self, name, act):
+        since = time.time()
+        dropped = lambda: sum(v for k, v in (metrics(self.http_port) or {}).items() if k.startswith("captiond_dropped_total"))
+        dropped_before = dropped()
+        self.log.say("fault", name=name)
+        how = act(lambda low, high: time.sleep(self.rng.uniform(low, high))) or ""
+        until = time.time()
+        took, why = self.recover(until)
+        self.log.say("recovered", name=name, how=how, since=round(since, 3), until=round(until, 3), took_s=took, why=why,
+                     dropped=dropped() - dropped_before)
+        print(f"{name} ({how}): {took} s {why}", flush=True)
 
     def end(self):
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
+        """All is well once more, then an orderly end."""
+        took, why = self.recover(time.time())
+        self.log.say("last", took_s=took, why=why)
+        self.daemon.is_ending = True
+        self.is_sampling = False
+        self.daemon.signal(signal.SIGTERM)
+        try:
+            code = self.daemon.process.wait(15)
+        except subprocess.TimeoutExpired:
+            code = None
+        # What was acknowledged is with the broker, which needs a moment to hand it on.
+        time.sleep(3)
+        self.log.say("end", code=code)
+
+    def close(self):
+        self.daemon.is_ending = True
+        for process in (self.daemon.process, self.subscriber.process, self.broker.process):
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        for camera in self.cameras:
+            camera.end()
+        self.disk.end()
 
 
-class Watcher:
-    """What a subscriber sees."""
-
-    def __init__(self, port):
-        self.captions, self.last, self.counters, self.states = {}, {}, {}, {}
-        self.process = subprocess.Popen(
-            ["mosquitto_sub", "-p", str(port), "-t", "captiond/#", "-v"], stdout=subprocess.PIPE, text=True)
-        threading.Thread(target=self.read, daemon=True).start()
-
-    def read(self):
-        for line in self.process.stdout:
-            topic, _, payload = line.rstrip("\n").partition(" ")
-            camera, leaf = topic.split("/")[1:3]
-            if leaf == "availability":
-                self.states[camera] = payload
-            if leaf == "caption":
-                caption = json.loads(payload)
-                self.captions[camera] = self.captions.get(camera, 0) + 1
-                self.counters[camera] = caption["counters"]
-                self.last[camera] = time.monotonic()
-
-
-def sample(pid):
-    status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    value = lambda key: int(next(line for line in status.splitlines() if line.startswith(key)).split()[1])
-    return {"rss_kb": value("VmRSS:"), "threads": value("Threads:"), "fds": len(os.listdir(f"/proc/{pid}/fd"))}
-
-
-def slope(points):
-    """Median of the slopes between all pairs (Theil and Sen), which one spike does not move, with its 95 % interval; units
-    of y an hour."""
-    n = len(points)
-    slopes = sorted(
-        3600 * (y2 - y1) / (x2 - x1) for i, (x1, y1) in enumerate(points) for x2, y2 in points[i + 1:] if x2 > x1)
-    # Neighbouring samples resemble each other: an eighth of them counts as independent.
-    independent = n / 8
-    spread = 1.96 * (independent * (independent - 1) * (2 * independent + 5) / 18) ** 0.5
-    share = spread / (independent * (independent - 1) / 2)
-    at = lambda q: slopes[min(max(int(q * (len(slopes) - 1)), 0), len(slopes) - 1)]
-    return at(0.5), at(0.5 - share / 2), at(0.5 + share / 2)
+def commit():
+    found = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"], capture_output=True,
+                           text=True, check=False)
+    return found.stdout.strip()
 
 
 def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    args.add_argument("--photos", required=True)
+    args.add_argument("--photos", default="")
     args.add_argument("--minutes", type=float, default=20)
-    args.add_argument("--captiond", default=str(ROOT / "target/release/captiond"))
+    installed, built = pathlib.Path("/usr/bin/captiond"), ROOT / "target/release/captiond"
+    args.add_argument("--captiond", default=str(installed if installed.exists() else built))
+    args.add_argument("--bundle", default="", help="another bundle than the one that captiond finds")
+    args.add_argument("--commit", default=commit(), help="what captiond was built of, for the report")
     args.add_argument("--shim", default=str(ROOT / "target/release/deps/libv4l2_shim.so"),
                       help="the emulator of a USB camera, which building the tests builds")
-    args.add_argument("--extra", action="append", default=[], help="NAME=FILE: another camera's source, never killed")
-    args.add_argument("--only", default="", help="the names of the cameras to be there, with commas; all without it")
-    args.add_argument("--pace", type=float, default=1, help="kill so many times as often, and revive as much sooner")
+    args.add_argument("--every", type=float, default=120, help="seconds from one fault to the next")
     args.add_argument("--seed", type=int, default=1)
-    args.add_argument("--out", default="", help="write the samples as JSON lines and the report into this folder")
+    args.add_argument("--out", default="", help="the folder of the log, and of all that the run needs")
+    args.add_argument("--report", action="store_true", help="judge what is in FOLDER, and run nothing")
+    args.add_argument("--write-docs", action="store_true", help="write the report into docs/soak.md and docs/plots")
     args = args.parse_args()
-    rng, photos = random.Random(args.seed), Photos(args.photos)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        sys.exit(0 if run(args, rng, photos, pathlib.Path(folder)) else 1)
-
-
-def run(args, rng, photos, folder):
-    port = free_port()
-    (folder / "mosquitto.conf").write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
-    broker = subprocess.Popen(["mosquitto", "-c", str(folder / "mosquitto.conf")], stderr=subprocess.DEVNULL)
-    while socket.socket().connect_ex(("127.0.0.1", port)):
-        time.sleep(0.05)
-    cameras = [
-        HttpCamera("snap-a", photos, 1, False, rng), HttpCamera("snap-b", photos, 2, False, rng),
-        HttpCamera("stream-a", photos, 3, True, rng), HttpCamera("stream-b", photos, 4, True, rng),
-        FolderCamera("folder", photos, folder / "photos", rng), MqttCamera("mqtt", photos, port, rng),
-    ]
-    if shutil.which("ffmpeg"):
-        cameras.append(PipeCamera("pipe", photos, rng))
-    else:
-        print("skipped: ffmpeg is not installed, so there is no camera behind a program")
-    environment = dict(os.environ)
-    shim = pathlib.Path(args.shim).resolve()
-    if shim.is_file():
-        cameras.append(V4l2Camera("usb", photos, folder / "dev", rng))
-        environment |= {"LD_PRELOAD": str(shim), "V4L2_SHIM_ROOT": str(folder / "dev")}
-    else:
-        print(f"skipped: {shim} is not built, so there is no USB camera")
-    if why := RtspCamera.is_possible(args.captiond, folder):
-        print(f"skipped: {why}, so there is no RTSP camera")
-    else:
-        cameras.append(RtspCamera("rtsp", photos, folder / "slides", rng))
-    if args.only:
-        cameras = [camera for camera in cameras if camera.name in args.only.split(",")]
-    steady = [Camera("replay", f'type = "replay"\npath = "{pathlib.Path(args.photos).resolve()}"\ninterval = "2s"')]
-    for extra in args.extra:
-        name, _, file = extra.partition("=")
-        steady.append(Camera(name, pathlib.Path(file).read_text()))
-    config = [f'[mqtt]\nhost = "127.0.0.1"\nport = {port}\n']
-    for camera in cameras + steady:
-        camera.start()
-        config.append(f'[[camera]]\nname = "{camera.name}"\nmin_interval = "1s"\n[camera.source]\n{camera.source}\n')
-    (folder / "captiond.toml").write_text("\n".join(config))
-    watcher = Watcher(port)
-    log = open(folder / "captiond.log", "w")
-    daemon = subprocess.Popen([args.captiond, "run", "--config", str(folder / "captiond.toml")], stderr=log, env=environment)
-    samples = []
-    try:
-        samples = drive(args, rng, cameras, watcher, daemon, folder / "captiond.log")
-        back = revive(cameras, steady, watcher, daemon)
-        daemon.send_signal(signal.SIGTERM)
-        stopped = daemon.wait(15)
-    finally:
-        for process in (daemon, watcher.process, broker):
-            process.kill()
-            process.wait()
-        for camera in cameras:
-            camera.end()
-    return report(args, cameras, steady, watcher, samples, back, stopped, folder)
-
-
-def drive(args, rng, cameras, watcher, daemon, log):
-    """Kills and revives until the time is over; a sample every two seconds."""
-    start, samples, dead = time.monotonic(), [], {}
-    length = args.minutes * 60
-    quiet = min(30, length / 6)
-    while (now := time.monotonic() - start) < length:
-        if daemon.poll() is not None:
-            raise SystemExit(f"the daemon ended with {daemon.returncode}:\n{log.read_text()[-2000:]}")
-        for camera in list(dead):
-            if now >= dead[camera]:
-                camera.start()
-                del dead[camera]
-        if quiet < now < length - quiet and rng.random() < min(0.4, 40 * len(cameras) / length) * args.pace:
-            camera = rng.choice([c for c in cameras if c not in dead] or cameras)
-            if camera not in dead:
-                camera.kill()
-                camera.deaths += 1
-                dead[camera] = now + rng.uniform(1, 25) / args.pace
-        samples.append({"at_s": round(now, 1), **sample(daemon.pid), "captions": sum(watcher.captions.values())})
-        if len(samples) % 30 == 0:
-            print(f"{now / 60:5.1f} min: {samples[-1]}, down: {[c.name for c in dead]}", flush=True)
-        time.sleep(2)
-    for camera in dead:
-        camera.start()
-    return samples
-
-
-def revive(cameras, steady, watcher, daemon):
-    """Which cameras give a caption after everything was revived. Pictures change, so a well one gives one soon."""
-    start = time.monotonic()
-    names = {camera.name for camera in cameras + steady}
-    back = set()
-    while time.monotonic() - start < 75 and back != names and daemon.poll() is None:
-        back = {name for name in names if watcher.last.get(name, 0) > start}
-        time.sleep(0.5)
-    return back
-
-
-def report(args, cameras, steady, watcher, samples, back, stopped, folder):
-    warm = [s for s in samples if s["at_s"] >= samples[-1]["at_s"] * WARM_UP_SHARE]
-    growth, low, high = slope([(s["at_s"], s["rss_kb"] / 1024) for s in warm])
-    third = max(len(warm) // 3, 1)
-    spread = lambda key: (max(s[key] for s in warm[:third]), max(s[key] for s in warm[-third:]))
-    (threads, threads_end), (fds, fds_end) = spread("threads"), spread("fds")
-    lost = sorted({c.name for c in cameras + steady} - back)
-    lines = [f"{args.minutes:g} minutes, {len(cameras) + len(steady)} cameras, seed {args.seed}"]
-    for camera in cameras + steady:
-        counters = watcher.counters.get(camera.name, {})
-        lines.append(f"  {camera.name:9} killed {camera.deaths:2}, captions {watcher.captions.get(camera.name, 0):4}, {counters}")
-    lines += [
-        f"resident memory after the warm-up: {warm[0]['rss_kb']} to {warm[-1]['rss_kb']} kB, "
-        f"{growth:+.2f} MB an hour ({low:+.2f} to {high:+.2f})",
-        f"threads: {threads} at most in the first third after the warm-up, {threads_end} in the last; files: {fds} and {fds_end}",
-        f"did not come back: {', '.join(lost) or 'none'}; exit code {stopped}",
-    ]
-    # A short run cannot tell a megabyte an hour from noise; it says so by its interval.
-    verdicts = {
-        "every camera came back": not lost,
-        "memory does not grow by more than a megabyte an hour": growth <= 1.0 or low <= 0.0,
-        "no thread and no file leaks": threads_end <= threads + 1 and fds_end <= fds + 3,
-        "orderly end": stopped == 0,
-    }
-    lines += [f"{'ok  ' if good else 'FAIL'} {what}" for what, good in verdicts.items()]
-    text = "\n".join(lines)
-    print(text)
-    if not all(verdicts.values()):
-        print((folder / "captiond.log").read_text()[-4000:])
-    if args.out:
-        out = pathlib.Path(args.out)
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "report.txt").write_text(text + "\n")
-        (out / "samples.jsonl").write_text("".join(json.dumps(s) + "\n" for s in samples))
-        shutil.copyfile(folder / "captiond.log", out / "captiond.log")
-    return all(verdicts.values())
+    # The log resumes from where it is; what was mounted and started does not stay behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+        folder = pathlib.Path(args.out or temporary).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        if not args.report:
+            soak = Soak(args, folder)
+            try:
+                soak.drive()
+                soak.end()
+            finally:
+                soak.close()
+        sys.exit(0 if report(folder, ROOT / "docs" if args.write_docs else None) else 1)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 //! The properties of the fuzz targets over mutations of examples: the same cases at every run, on the stable compiler.
 
+use captiond::config::reference;
 use captiond::mqtt::payload;
+use engine::testing::OnnxFile;
+use engine::{Dim, Port};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -146,4 +149,49 @@ fn mutated_topics_are_taken_apart_as_they_were_joined() {
         b"captiond//set",
     ];
     check(7, N_CASES, &examples, properties::topics);
+}
+
+#[test]
+fn mutated_configurations_are_understood_or_refused() {
+    let everything = reference::everything();
+    let small = "[[camera]]\nname = \"a\"\n[camera.source]\ntype = \"replay\"\npath = \".\"\n";
+    // Cut short, since most of the long one are comments.
+    let cut: Vec<&[u8]> = everything.split("[[camera]]").map(str::as_bytes).collect();
+    let mut examples = vec![small.as_bytes()];
+    examples.extend(cut);
+    check(8, N_CASES / 10, &examples, properties::config);
+}
+
+#[test]
+fn mutated_manifests_are_understood_or_refused() {
+    let manifest = include_bytes!("../models/lite/manifest.toml");
+    check(9, N_CASES / 10, &[manifest], properties::manifest);
+}
+
+#[test]
+fn mutated_graphs_are_understood_or_refused() {
+    let graph = OnnxFile::new()
+        .input(Port::f32("x", [Dim::Fixed(2), Dim::Fixed(3)]))
+        .stored_f32("w", &[3], &[1.0, 2.0, 3.0])
+        .output(Port::f32("y", [Dim::Fixed(2), Dim::Fixed(3)]))
+        .bytes();
+    check(10, N_CASES, &[&graph], properties::onnx_file);
+}
+
+#[test]
+fn mutated_texts_are_taken_apart() {
+    let examples: [&[u8]; 3] = [
+        b"0a dog runs <eos> across the lawn",
+        "0\u{1f980} Stra\u{df}e \u{202e}abc".as_bytes(),
+        b"0<pad><bos>a",
+    ];
+    check(11, N_CASES / 10, &examples, properties::tokenizer);
+}
+
+#[test]
+fn mutated_buffers_of_cameras_are_decoded_or_refused() {
+    let buffer = |format: u8| [&[format, 0, 0, 0, 8, 0, 6, 0, 0, 0, 0, 0][..], &[77; 200]].concat();
+    let buffers: Vec<Vec<u8>> = (0..7).map(buffer).collect();
+    let examples: Vec<&[u8]> = buffers.iter().map(Vec::as_slice).collect();
+    check(12, N_CASES, &examples, properties::pixels);
 }

@@ -146,7 +146,9 @@ impl Outbox {
     pub(super) fn sync(&mut self) {
         if let Some(spool) = &mut self.spool {
             let synced = spool.sync();
-            self.heard(synced);
+            if self.heard(synced).is_some() {
+                tracing::debug!("queue synced");
+            }
         }
     }
 

@@ -53,6 +53,8 @@ impl Segment {
         let path = path(dir, first);
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&path);
         let file = file.map_err(io_error("make", &path))?;
+        // Syncing a new file does not promise that its name outlasts a power failure (fsync(2)).
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error("sync", dir))?;
         Ok(Segment { path, file, first, offsets: vec![0], newest_at: None, is_dirty: false })
     }
 
