@@ -180,7 +180,10 @@ fn mutated_graphs_are_understood_or_refused() {
 
 #[test]
 fn mutated_texts_are_taken_apart() {
-    let examples: [&[u8]; 3] = [
+    let file = br#"1{"version":"1.0","added_tokens":[],"decoder":{"type":"BPEDecoder","suffix":"</w>"},"model":{
+        "type":"WordLevel","unk_token":"x","vocab":{"<bos>":0,"<eos>":1,"<pad>":2,"a":3,"dog":4,"x":5,"y":6,"z":7}}}"#;
+    let examples: [&[u8]; 4] = [
+        file,
         b"0a dog runs <eos> across the lawn",
         "0\u{1f980} Stra\u{df}e \u{202e}abc".as_bytes(),
         b"0<pad><bos>a",

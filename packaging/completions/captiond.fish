@@ -43,6 +43,8 @@ complete -c captiond -n "__fish_captiond_needs_command" -f -a "bench" -d 'Measur
 complete -c captiond -n "__fish_captiond_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c captiond -n "__fish_captiond_using_subcommand caption" -l bundle -d 'The folder of the bundle [default: $CAPTIOND_BUNDLE, then the usual places]' -r -F
 complete -c captiond -n "__fish_captiond_using_subcommand caption" -l threads -d 'Threads of one inference [default: the cores of the machine, at most 4]' -r
+complete -c captiond -n "__fish_captiond_using_subcommand caption" -l engine -d 'What runs the graphs: `tract`, or `ort` where this build has it' -r
+complete -c captiond -n "__fish_captiond_using_subcommand caption" -l device -d 'Where: `cpu`, and with ort `cuda:N`, `tensorrt:N` or `cuda-or-cpu`' -r
 complete -c captiond -n "__fish_captiond_using_subcommand caption" -l log -d 'What to log to stderr, such as `debug` or `captiond::mqtt=debug` [default: $CAPTIOND_LOG]' -r
 complete -c captiond -n "__fish_captiond_using_subcommand caption" -l log-format -d 'How to log: `text` or `json`, one object a line [default: $CAPTIOND_LOG_FORMAT, then text]' -r
 complete -c captiond -n "__fish_captiond_using_subcommand caption" -l json -d 'Print one JSON object a line instead of text'
@@ -50,6 +52,8 @@ complete -c captiond -n "__fish_captiond_using_subcommand caption" -s h -l help 
 complete -c captiond -n "__fish_captiond_using_subcommand ask" -l choices -d 'Answers to choose from, separated by commas' -r
 complete -c captiond -n "__fish_captiond_using_subcommand ask" -l bundle -d 'The folder of the bundle [default: $CAPTIOND_BUNDLE, then the usual places]' -r -F
 complete -c captiond -n "__fish_captiond_using_subcommand ask" -l threads -d 'Threads of one inference [default: the cores of the machine, at most 4]' -r
+complete -c captiond -n "__fish_captiond_using_subcommand ask" -l engine -d 'What runs the graphs: `tract`, or `ort` where this build has it' -r
+complete -c captiond -n "__fish_captiond_using_subcommand ask" -l device -d 'Where: `cpu`, and with ort `cuda:N`, `tensorrt:N` or `cuda-or-cpu`' -r
 complete -c captiond -n "__fish_captiond_using_subcommand ask" -l log -d 'What to log to stderr, such as `debug` or `captiond::mqtt=debug` [default: $CAPTIOND_LOG]' -r
 complete -c captiond -n "__fish_captiond_using_subcommand ask" -l log-format -d 'How to log: `text` or `json`, one object a line [default: $CAPTIOND_LOG_FORMAT, then text]' -r
 complete -c captiond -n "__fish_captiond_using_subcommand ask" -l json
@@ -57,6 +61,8 @@ complete -c captiond -n "__fish_captiond_using_subcommand ask" -s h -l help -d '
 complete -c captiond -n "__fish_captiond_using_subcommand label" -l labels -d 'Labels, separated by commas' -r
 complete -c captiond -n "__fish_captiond_using_subcommand label" -l bundle -d 'The folder of the bundle [default: $CAPTIOND_BUNDLE, then the usual places]' -r -F
 complete -c captiond -n "__fish_captiond_using_subcommand label" -l threads -d 'Threads of one inference [default: the cores of the machine, at most 4]' -r
+complete -c captiond -n "__fish_captiond_using_subcommand label" -l engine -d 'What runs the graphs: `tract`, or `ort` where this build has it' -r
+complete -c captiond -n "__fish_captiond_using_subcommand label" -l device -d 'Where: `cpu`, and with ort `cuda:N`, `tensorrt:N` or `cuda-or-cpu`' -r
 complete -c captiond -n "__fish_captiond_using_subcommand label" -l log -d 'What to log to stderr, such as `debug` or `captiond::mqtt=debug` [default: $CAPTIOND_LOG]' -r
 complete -c captiond -n "__fish_captiond_using_subcommand label" -l log-format -d 'How to log: `text` or `json`, one object a line [default: $CAPTIOND_LOG_FORMAT, then text]' -r
 complete -c captiond -n "__fish_captiond_using_subcommand label" -l json
@@ -92,6 +98,8 @@ complete -c captiond -n "__fish_captiond_using_subcommand config; and __fish_see
 complete -c captiond -n "__fish_captiond_using_subcommand demo" -l count -d 'End after so many captions instead of at Ctrl-C' -r
 complete -c captiond -n "__fish_captiond_using_subcommand demo" -l bundle -d 'The folder of the bundle [default: $CAPTIOND_BUNDLE, then the usual places]' -r -F
 complete -c captiond -n "__fish_captiond_using_subcommand demo" -l threads -d 'Threads of one inference [default: the cores of the machine, at most 4]' -r
+complete -c captiond -n "__fish_captiond_using_subcommand demo" -l engine -d 'What runs the graphs: `tract`, or `ort` where this build has it' -r
+complete -c captiond -n "__fish_captiond_using_subcommand demo" -l device -d 'Where: `cpu`, and with ort `cuda:N`, `tensorrt:N` or `cuda-or-cpu`' -r
 complete -c captiond -n "__fish_captiond_using_subcommand demo" -l log -d 'What to log to stderr, such as `debug` or `captiond::mqtt=debug` [default: $CAPTIOND_LOG]' -r
 complete -c captiond -n "__fish_captiond_using_subcommand demo" -l log-format -d 'How to log: `text` or `json`, one object a line [default: $CAPTIOND_LOG_FORMAT, then text]' -r
 complete -c captiond -n "__fish_captiond_using_subcommand demo" -s h -l help -d 'Print help'
@@ -149,6 +157,8 @@ complete -c captiond -n "__fish_captiond_using_subcommand bench" -l runs -d 'Mea
 complete -c captiond -n "__fish_captiond_using_subcommand bench" -l warmup -d 'Runs over all photos before that' -r
 complete -c captiond -n "__fish_captiond_using_subcommand bench" -l bundle -d 'The folder of the bundle [default: $CAPTIOND_BUNDLE, then the usual places]' -r -F
 complete -c captiond -n "__fish_captiond_using_subcommand bench" -l threads -d 'Threads of one inference [default: the cores of the machine, at most 4]' -r
+complete -c captiond -n "__fish_captiond_using_subcommand bench" -l engine -d 'What runs the graphs: `tract`, or `ort` where this build has it' -r
+complete -c captiond -n "__fish_captiond_using_subcommand bench" -l device -d 'Where: `cpu`, and with ort `cuda:N`, `tensorrt:N` or `cuda-or-cpu`' -r
 complete -c captiond -n "__fish_captiond_using_subcommand bench" -l log -d 'What to log to stderr, such as `debug` or `captiond::mqtt=debug` [default: $CAPTIOND_LOG]' -r
 complete -c captiond -n "__fish_captiond_using_subcommand bench" -l log-format -d 'How to log: `text` or `json`, one object a line [default: $CAPTIOND_LOG_FORMAT, then text]' -r
 complete -c captiond -n "__fish_captiond_using_subcommand bench" -l json -d 'Print one JSON object instead of a table'

@@ -70,7 +70,7 @@ fn reports_every_problem_with_its_path() {
         "camera[1].source.width: must be an integer (got string)",
         "camera[1].gate.similarity: must be -1.0 to 1.0 (got 2.0)",
         "camera[2].source.type: must be one of v4l2, rtsp, http, pipe, gstreamer, mqtt, folder, replay (got \"smoke\")",
-        "colour: unknown key, known are: bundle, engine, device, threads, mqtt, camera",
+        "colour: unknown key, known are: bundle, engine, engine_library, device,",
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (found, expected) in found.iter().zip(expected) {

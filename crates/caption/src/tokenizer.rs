@@ -24,6 +24,8 @@ impl Tokenizer {
     /// A message when it is no tokenizer, lacks a special token, or has another number of tokens than
     /// the settings say.
     pub fn parse(json: &[u8], settings: &TokenizerSettings) -> Result<Tokenizer, String> {
+        // The library panics on a decoder that is no JSON.
+        serde_json::from_slice::<serde_json::Value>(json).map_err(|e| format!("no tokenizer: {e}"))?;
         let inner = tokenizers::Tokenizer::from_bytes(json).map_err(|e| format!("no tokenizer: {e}"))?;
         let vocab_size = inner.get_vocab_size(true);
         if vocab_size != settings.vocab_size {
@@ -93,5 +95,20 @@ impl Tokenizer {
 
     fn is_special(&self, id: u32) -> bool {
         self.bos == Some(id) || [self.eos, self.pad].contains(&id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_no_json_is_refused_wherever_it_breaks() {
+        let (manifest, files) = crate::testing::tiny_bundle(1);
+        let (_, whole) = files.iter().find(|(name, _)| *name == manifest.tokenizer.file).unwrap();
+        assert!(Tokenizer::parse(whole, &manifest.tokenizer).is_ok());
+        let broken = [br#"{"decoder":{"type":nobody},"#, &whole[1..]].concat();
+        let error = Tokenizer::parse(&broken, &manifest.tokenizer).err().unwrap();
+        assert!(error.starts_with("no tokenizer: "), "{error}");
     }
 }
