@@ -316,7 +316,7 @@ fn redirects_are_followed_so_far() {
 #[test]
 fn a_server_that_drips_is_given_up() {
     let (_dir, files) = served();
-    let server = Server::start(files, &vec![Mischief::Drip; 8]);
+    let server = Server::start(files, &vec![Mischief::Drip; 64]);
     let work = tempfile::tempdir().unwrap();
     let started = Instant::now();
     let output = pull(work.path(), &[&server.url("tiny"), "--patience", "200ms"]);
