@@ -1,8 +1,29 @@
-//! What every engine checks around a run, so that callers see one behaviour: names, element types,
+//! What every engine checks before it loads a graph and around a run, so that callers see one behaviour: names, element types,
 //! shapes, symbols and finiteness.
 
-use crate::onnx::n_elements;
-use crate::{Dim, ElementType, Port, Signature, Tensor, TensorView};
+use crate::caught::brief;
+use crate::onnx::{self, n_elements, pb};
+use crate::{Dim, ElementType, EngineError, Port, Signature, Tensor, TensorView};
+
+/// The graph in `onnx`, with its own signature.
+///
+/// # Errors
+/// [`EngineError::Load`] when the bytes are no graph within the limits, [`EngineError::Signature`] when its ports differ
+/// from `expected`.
+pub(crate) fn parsed(
+    label: &str,
+    onnx: &[u8],
+    expected: &Signature,
+) -> Result<(pb::ModelProto, Signature), EngineError> {
+    let fail = |e: onnx::OnnxError| EngineError::Load { graph: label.to_owned(), why: brief(&e.to_string()) };
+    let model = onnx::parse(onnx).map_err(fail)?;
+    let found = onnx::graph_of(&model).and_then(onnx::declared_signature).map_err(fail)?;
+    if found != *expected {
+        let expected = expected.clone();
+        return Err(EngineError::Signature { graph: label.to_owned(), expected, found });
+    }
+    Ok((model, found))
+}
 
 /// The values that a run's symbols have taken so far.
 pub(crate) struct Symbols<'s>(Vec<(&'s str, usize)>);

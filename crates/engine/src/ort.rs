@@ -13,6 +13,7 @@ use ::ort::session::Session;
 use ::ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
 use crate::caught::{brief, caught};
+use crate::check::parsed;
 use crate::onnx::{self, pb};
 use crate::{Device, Dim, Engine, EngineError, EngineOptions, Graph, Signature, probe};
 
@@ -36,13 +37,7 @@ impl Engine for Ort {
         options: &EngineOptions,
     ) -> Result<Box<dyn Graph>, EngineError> {
         let fail = |why: String| EngineError::Load { graph: label.to_owned(), why: brief(&why) };
-        let mut model = onnx::parse(onnx).map_err(|e| fail(e.to_string()))?;
-        let found =
-            onnx::graph_of(&model).and_then(onnx::declared_signature).map_err(|e| fail(e.to_string()))?;
-        if found != *signature {
-            let expected = signature.clone();
-            return Err(EngineError::Signature { graph: label.to_owned(), expected, found });
-        }
+        let (mut model, found) = parsed(label, onnx, signature)?;
         onnx::expand_weights(&mut model).map_err(|e| fail(e.to_string()))?;
         if options.device != Device::Cpu {
             load_probe(options)?;

@@ -13,7 +13,7 @@ use tract_core::tract_linalg::multithread::Executor;
 use tract_onnx::prelude::InferenceModelExt;
 
 use crate::caught::{brief, caught, mark_worker};
-use crate::check::Symbols;
+use crate::check::{Symbols, parsed};
 use crate::onnx::{self, pb};
 use crate::quantized;
 use crate::{
@@ -45,13 +45,7 @@ impl Engine for Tract {
             });
         }
         let fail = |why: String| EngineError::Load { graph: label.to_owned(), why: brief(&why) };
-        let mut model = onnx::parse(onnx).map_err(|e| fail(e.to_string()))?;
-        let found =
-            onnx::graph_of(&model).and_then(onnx::declared_signature).map_err(|e| fail(e.to_string()))?;
-        if found != *signature {
-            let expected = signature.clone();
-            return Err(EngineError::Signature { graph: label.to_owned(), expected, found });
-        }
+        let (mut model, found) = parsed(label, onnx, signature)?;
         let int8_rows = options.int8_rows && onnx::allows_int8_rows(&model);
         if let Some(graph) = model.graph.as_mut().filter(|_| self.fuse) {
             quantized::fuse(graph, int8_rows);
