@@ -3,7 +3,7 @@
 
 use crate::caught::brief;
 use crate::onnx::{self, n_elements, pb};
-use crate::{Dim, ElementType, EngineError, Port, Signature, Tensor, TensorView};
+use crate::{Dim, ElementType, EngineError, Kept, Port, Signature, Tensor, TensorView};
 
 /// The graph in `onnx`, with its own signature.
 ///
@@ -25,32 +25,50 @@ pub(crate) fn parsed(
     Ok((model, found))
 }
 
+/// One input of a run.
+#[derive(Clone, Copy)]
+pub(crate) enum Input<'v> {
+    View(TensorView<'v>),
+    Kept(&'v Kept),
+}
+
+impl<'v> Input<'v> {
+    /// The input, when it is in the memory of the host.
+    pub(crate) fn view(self) -> Result<TensorView<'v>, String> {
+        match self {
+            Input::View(view) => Ok(view),
+            Input::Kept(kept) => Ok(kept.host()?.view()),
+        }
+    }
+}
+
 /// The values that a run's symbols have taken so far.
 pub(crate) struct Symbols<'s>(Vec<(&'s str, usize)>);
 
 impl<'s> Symbols<'s> {
-    /// Of a run whose inputs are yet to be checked.
-    pub(crate) fn new() -> Symbols<'s> {
-        Symbols(Vec::new())
-    }
-
     /// Checks the inputs of a run and returns them in the order of `signature`.
     pub(crate) fn of_inputs<'v>(
         signature: &'s Signature,
         inputs: &[(&str, TensorView<'v>)],
-    ) -> Result<(Symbols<'s>, Vec<TensorView<'v>>), String> {
-        let ports = &signature.inputs;
-        check_names(ports, &inputs.iter().map(|(name, _)| *name).collect::<Vec<_>>())?;
-        let mut symbols = Symbols::new();
-        let ordered = ports
+        kept: &[(&str, &'v Kept)],
+    ) -> Result<(Symbols<'s>, Vec<Input<'v>>), String> {
+        let names = inputs.iter().map(|(name, _)| *name).chain(kept.iter().map(|(name, _)| *name));
+        check_names(&signature.inputs, &names.collect::<Vec<_>>())?;
+        let mut symbols = Symbols(Vec::new());
+        let ordered = signature
+            .inputs
             .iter()
             .map(|port| {
-                let (_, view) = inputs
+                if let Some((_, view)) = inputs.iter().find(|(name, _)| port.name == *name) {
+                    symbols.check("input", port, *view)?;
+                    return Ok(Input::View(*view));
+                }
+                let (_, kept) = kept
                     .iter()
                     .find(|(name, _)| port.name == *name)
                     .ok_or_else(|| format!("input `{}` is missing", port.name))?;
-                symbols.check("input", port, *view)?;
-                Ok(*view)
+                symbols.check_shape("input", port, kept.element_type(), kept.shape())?;
+                Ok(Input::Kept(kept))
             })
             .collect::<Result<_, String>>()?;
         Ok((symbols, ordered))
@@ -124,7 +142,7 @@ impl<'s> Symbols<'s> {
 }
 
 /// Each of `names` is that of a port, and none comes twice.
-pub(crate) fn check_names(ports: &[Port], names: &[&str]) -> Result<(), String> {
+fn check_names(ports: &[Port], names: &[&str]) -> Result<(), String> {
     for (idx, name) in names.iter().enumerate() {
         if ports.iter().all(|port| port.name != *name) {
             return Err(format!("it has no input `{name}`"));

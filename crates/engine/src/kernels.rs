@@ -3,11 +3,15 @@
 //! What a graph means does not belong here. The unsafe code of this crate is in the files of the instruction sets, each
 //! behind a safe function that has checked every bound.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 pub(crate) mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avxvnni;
 pub(crate) mod depthwise;
 pub(crate) mod exponential;
 mod portable;
@@ -21,8 +25,14 @@ pub(crate) enum Isa {
     /// 256 bits, multiplication of 16-bit pairs.
     Avx2,
     #[cfg(target_arch = "x86_64")]
+    /// 256 bits, products of four bytes at once.
+    AvxVnni,
+    #[cfg(target_arch = "x86_64")]
     /// 512 bits, products of four bytes at once.
     Avx512Vnni,
+    #[cfg(target_arch = "x86_64")]
+    /// The same, and tiles for products of many rows.
+    Amx,
 }
 
 impl Isa {
@@ -35,7 +45,12 @@ impl Isa {
     /// What this processor has, the slowest first.
     pub(crate) fn available() -> Vec<Isa> {
         #[cfg(target_arch = "x86_64")]
-        let others = [(Isa::Avx2, avx2::is_available()), (Isa::Avx512Vnni, avx512::is_available())];
+        let others = [
+            (Isa::Avx2, avx2::is_available()),
+            (Isa::AvxVnni, avxvnni::is_available()),
+            (Isa::Avx512Vnni, avx512::is_available()),
+            (Isa::Amx, amx::is_available()),
+        ];
         #[cfg(not(target_arch = "x86_64"))]
         let others: [(Isa, bool); 0] = [];
         let has = others.into_iter().filter_map(|(isa, is_available)| is_available.then_some(isa));

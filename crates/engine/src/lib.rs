@@ -140,26 +140,13 @@ pub trait Graph: Send {
         inputs: &[(&str, TensorView<'_>)],
         kept: &[(&str, &Kept)],
         n_returned: usize,
-    ) -> Result<(Vec<Tensor>, Vec<Kept>), EngineError> {
-        let fail = |why| EngineError::Run { graph: "with kept tensors".to_owned(), why };
-        let mut all = inputs.to_vec();
-        for (name, kept) in kept {
-            all.push((*name, kept.host().map_err(fail)?.view()));
-        }
-        let mut outputs = self.run(&all)?;
-        let rest = outputs.split_off(n_returned.min(outputs.len()));
-        Ok((outputs, rest.into_iter().map(Kept::from).collect()))
-    }
+    ) -> Result<(Vec<Tensor>, Vec<Kept>), EngineError>;
 
     /// Rows of f32 tensors that are kept, along their first axis and in this order; a row may be taken several times.
     ///
     /// # Errors
     /// As [`run`](Graph::run), and when there is no such row.
-    fn take_rows(&mut self, kept: &[Kept], rows: &[usize]) -> Result<Vec<Kept>, EngineError> {
-        let take = |kept: &Kept| kept::rows(kept.host()?, rows).map(Kept::from);
-        let fail = |why| EngineError::Run { graph: "take rows".to_owned(), why };
-        kept.iter().map(take).collect::<Result<_, String>>().map_err(fail)
-    }
+    fn take_rows(&mut self, kept: &[Kept], rows: &[usize]) -> Result<Vec<Kept>, EngineError>;
 }
 
 /// The engines of this build.

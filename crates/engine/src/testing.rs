@@ -4,9 +4,9 @@
 
 use std::path::PathBuf;
 
-use crate::check::Symbols;
+use crate::check::{Input, Symbols};
 use crate::onnx::{self, Attr, attribute, pb};
-use crate::{EngineError, Graph, Port, Signature, Tensor, TensorView};
+use crate::{EngineError, Graph, Kept, Port, Signature, Tensor, TensorView};
 
 /// The library of ONNX Runtime for tests: the file in `$ORT_DYLIB_PATH`, or that of the `onnxruntime` package of
 /// `$CAPTIOND_TEST_PYTHON` (`python3` without it). None where there is neither.
@@ -54,13 +54,47 @@ impl Graph for FakeGraph {
 
     fn run(&mut self, inputs: &[(&str, TensorView<'_>)]) -> Result<Vec<Tensor>, EngineError> {
         let mut run = || {
-            let (mut symbols, inputs) = Symbols::of_inputs(&self.signature, inputs)?;
+            let (mut symbols, inputs) = Symbols::of_inputs(&self.signature, inputs, &[])?;
+            let inputs = inputs.into_iter().map(Input::view).collect::<Result<Vec<_>, _>>()?;
             let outputs = (self.compute)(&inputs)?;
             symbols.check_outputs(&self.signature, &outputs)?;
             Ok(outputs)
         };
-        run().map_err(|why| EngineError::Run { graph: "fake".to_owned(), why })
+        run().map_err(failed)
     }
+
+    fn run_keeping(
+        &mut self,
+        inputs: &[(&str, TensorView<'_>)],
+        kept: &[(&str, &Kept)],
+        n_returned: usize,
+    ) -> Result<(Vec<Tensor>, Vec<Kept>), EngineError> {
+        let mut all = inputs.to_vec();
+        for (name, kept) in kept {
+            all.push((*name, kept.host().map_err(failed)?.view()));
+        }
+        let mut outputs = self.run(&all)?;
+        let rest = outputs.split_off(n_returned.min(outputs.len()));
+        Ok((outputs, rest.into_iter().map(Kept::from).collect()))
+    }
+
+    fn take_rows(&mut self, kept: &[Kept], rows: &[usize]) -> Result<Vec<Kept>, EngineError> {
+        let take = |kept: &Kept| {
+            kept.check_rows(rows)?;
+            let tensor = kept.host()?;
+            let data = tensor.as_f32().unwrap_or_default();
+            let mut shape = tensor.shape().to_vec();
+            let row_len: usize = shape[1..].iter().product();
+            shape[0] = rows.len();
+            let rows = rows.iter().flat_map(|row| &data[row * row_len..][..row_len]);
+            Ok(Kept::from(Tensor::f32(shape, rows.copied().collect())))
+        };
+        kept.iter().map(take).collect::<Result<_, String>>().map_err(failed)
+    }
+}
+
+fn failed(why: String) -> EngineError {
+    EngineError::Run { graph: "fake".to_owned(), why }
 }
 
 /// Writes a small ONNX file (opset 17), port by port and node by node.

@@ -13,11 +13,11 @@ use tract_core::tract_linalg::multithread::Executor;
 use tract_onnx::prelude::InferenceModelExt;
 
 use crate::caught::{brief, caught, mark_worker};
-use crate::check::{Symbols, parsed};
+use crate::check::{Input, Symbols, parsed};
 use crate::onnx::{self, pb};
 use crate::quantized;
 use crate::{
-    Device, Dim, ElementType, Engine, EngineError, EngineOptions, Graph, Signature, Tensor, TensorView,
+    Device, Dim, ElementType, Engine, EngineError, EngineOptions, Graph, Kept, Signature, Tensor, TensorView,
 };
 
 pub(crate) struct Tract {
@@ -139,39 +139,113 @@ impl Graph for TractGraph {
     }
 
     fn run(&mut self, inputs: &[(&str, TensorView<'_>)]) -> Result<Vec<Tensor>, EngineError> {
-        let result = self.try_run(inputs);
-        result.map_err(|why| EngineError::Run { graph: self.label.clone(), why: brief(&why) })
+        Ok(self.run_keeping(inputs, &[], usize::MAX)?.0)
+    }
+
+    fn run_keeping(
+        &mut self,
+        inputs: &[(&str, TensorView<'_>)],
+        kept: &[(&str, &Kept)],
+        n_returned: usize,
+    ) -> Result<(Vec<Tensor>, Vec<Kept>), EngineError> {
+        self.try_run(inputs, kept, n_returned).map_err(|why| self.failed(&why))
+    }
+
+    fn take_rows(&mut self, kept: &[Kept], rows: &[usize]) -> Result<Vec<Kept>, EngineError> {
+        let take = |kept: &Kept| {
+            kept.check_rows(rows)?;
+            // Nothing changes, and so nothing is copied.
+            if kept.is_all(rows) { Ok(kept.clone()) } else { taken(kept, rows) }
+        };
+        kept.iter().map(take).collect::<Result<_, String>>().map_err(|why| self.failed(&why))
     }
 }
 
 impl TractGraph {
-    fn try_run(&mut self, inputs: &[(&str, TensorView<'_>)]) -> Result<Vec<Tensor>, String> {
-        let (mut symbols, inputs) = Symbols::of_inputs(&self.signature, inputs)?;
+    fn failed(&self, why: &str) -> EngineError {
+        EngineError::Run { graph: self.label.clone(), why: brief(why) }
+    }
+
+    fn try_run(
+        &mut self,
+        inputs: &[(&str, TensorView<'_>)],
+        kept: &[(&str, &Kept)],
+        n_returned: usize,
+    ) -> Result<(Vec<Tensor>, Vec<Kept>), String> {
+        let (mut symbols, inputs) = Symbols::of_inputs(&self.signature, inputs, kept)?;
+        let inputs = inputs.into_iter().map(to_tract).collect::<Result<TVec<_>, String>>()?;
         let state = self.state.take();
         let (state, outputs) = caught(|| -> TractResult<_> {
             let mut state = state.map_or_else(|| self.plan.spawn(), Ok)?;
-            let inputs = inputs.into_iter().map(to_tract).collect::<TractResult<TVec<_>>>()?;
             // All of it in the pool: to hand over a single operator and wait for it costs more than a small one takes.
             let outputs = match &self.pool {
                 Some(pool) => pool.install(|| state.run(inputs)),
                 None => state.run(inputs),
             }?;
-            let outputs = outputs.iter().map(from_tract).collect::<TractResult<Vec<_>>>()?;
             Ok((state, outputs))
         })?
         .map_err(|e| format!("{e:#}"))?;
         self.state = Some(state);
-        symbols.check_outputs(&self.signature, &outputs)?;
-        Ok(outputs)
+        let ports = &self.signature.outputs;
+        if outputs.len() != ports.len() {
+            return Err(format!("it gave {} outputs, {} declared", outputs.len(), ports.len()));
+        }
+        let (mut returned, mut staying) = (Vec::new(), Vec::new());
+        for (port, value) in std::iter::zip(ports, outputs) {
+            if returned.len() < n_returned {
+                let tensor = from_tract(&value).map_err(|e| format!("{e:#}"))?;
+                symbols.check("output", port, tensor.view())?;
+                returned.push(tensor);
+            } else {
+                let shape = value.shape().to_vec();
+                let element_type = element_type(&value)
+                    .ok_or_else(|| format!("output `{}` is {:?}", port.name, value.datum_type()))?;
+                symbols.check_shape("output", port, element_type, &shape)?;
+                staying.push(Kept::of_engine(value, element_type, shape));
+            }
+        }
+        Ok((returned, staying))
     }
 }
 
-fn to_tract(view: TensorView<'_>) -> TractResult<TValue> {
-    let tensor = match view {
-        TensorView::F32 { shape, data } => TractTensor::from_shape(shape, data)?,
-        TensorView::I64 { shape, data } => TractTensor::from_shape(shape, data)?,
+/// Some rows of a tensor that has them.
+fn taken(kept: &Kept, rows: &[usize]) -> Result<Kept, String> {
+    let mut shape = kept.shape().to_vec();
+    let row_len: usize = shape[1..].iter().product();
+    shape[0] = rows.len();
+    let value = to_tract(Input::Kept(kept))?;
+    let tensor = || -> TractResult<TractTensor> {
+        let mut tensor = TractTensor::zero_dt(DatumType::F32, &shape)?;
+        let (from, mut out) = (value.try_as_plain_ram()?, tensor.try_as_plain_ram_mut()?);
+        let (from, out) = (from.as_slice::<f32>()?, out.as_slice_mut::<f32>()?);
+        for (row, out) in std::iter::zip(rows, out.chunks_exact_mut(row_len.max(1))) {
+            out.copy_from_slice(&from[row * row_len..][..row_len]);
+        }
+        Ok(tensor)
     };
-    Ok(tensor.into_tvalue())
+    let tensor = tensor().map_err(|e| format!("{e:#}"))?;
+    Ok(Kept::of_engine(tensor.into_tvalue(), ElementType::F32, shape))
+}
+
+fn to_tract(input: Input<'_>) -> Result<TValue, String> {
+    if let Input::Kept(kept) = input
+        && let Some(value) = kept.value::<TValue>()
+    {
+        return Ok(value.clone());
+    }
+    let tensor = match input.view()? {
+        TensorView::F32 { shape, data } => TractTensor::from_shape(shape, data),
+        TensorView::I64 { shape, data } => TractTensor::from_shape(shape, data),
+    };
+    Ok(tensor.map_err(|e| format!("{e:#}"))?.into_tvalue())
+}
+
+fn element_type(value: &TValue) -> Option<ElementType> {
+    match value.datum_type() {
+        DatumType::F32 => Some(ElementType::F32),
+        DatumType::I64 => Some(ElementType::I64),
+        _ => None,
+    }
 }
 
 fn from_tract(value: &TValue) -> TractResult<Tensor> {

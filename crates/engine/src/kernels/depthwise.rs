@@ -31,10 +31,10 @@ pub(crate) fn convolve(
         Isa::Portable => all(windows, weights, initial, sink),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an instruction set is only chosen where the processor has it.
-        Isa::Avx2 => unsafe { avx2(windows, weights, initial, sink) },
+        Isa::Avx2 | Isa::AvxVnni => unsafe { avx2(windows, weights, initial, sink) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Isa::Avx512Vnni => unsafe { avx512(windows, weights, initial, sink) },
+        Isa::Avx512Vnni | Isa::Amx => unsafe { avx512(windows, weights, initial, sink) },
     }
 }
 

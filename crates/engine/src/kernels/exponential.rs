@@ -1,10 +1,41 @@
 //! Soft maxima, in loops that compilers turn into vector instructions.
+#![expect(unsafe_code, reason = "instruction sets that the processor was asked for")]
+
+use std::sync::LazyLock;
+
+use super::Isa;
 
 /// Sums and maxima are taken in so many lanes.
 const LANES: usize = 16;
 
 /// Log-softmax in place.
 pub fn log_softmax(scores: &mut [f32]) {
+    static ISA: LazyLock<Isa> = LazyLock::new(Isa::best);
+    match *ISA {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an instruction set is only chosen where the processor has it.
+        Isa::Avx2 | Isa::AvxVnni => unsafe { avx2(scores) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx512Vnni | Isa::Amx => unsafe { avx512(scores) },
+        _ => logs(scores),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn avx2(scores: &mut [f32]) {
+    logs(scores);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn avx512(scores: &mut [f32]) {
+    logs(scores);
+}
+
+#[inline(always)]
+fn logs(scores: &mut [f32]) {
     let max = greatest(scores);
     let log_sum = sum_by(scores, |x| exp(x - max)).ln();
     // The maximum goes first: added to the logarithm it would swallow its digits.

@@ -3,7 +3,7 @@
 
 use super::{Isa, portable};
 #[cfg(target_arch = "x86_64")]
-use super::{avx2, avx512};
+use super::{amx, avx2, avx512, avxvnni};
 
 /// Columns that are packed together: what one register of 512 bits has sums for.
 pub(crate) const BLOCK: usize = 16;
@@ -124,7 +124,11 @@ pub(crate) fn multiply(isa: Isa, rows: &Rows<'_>, weights: &Packed, initial: &[i
     assert!(initial.len() >= weights.n_blocks() * BLOCK, "initial sums for every column of every block");
     match isa {
         #[cfg(target_arch = "x86_64")]
+        Isa::Amx => amx::multiply(rows, weights, initial, sink),
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni => avx512::multiply(rows, weights, initial, sink),
+        #[cfg(target_arch = "x86_64")]
+        Isa::AvxVnni => avxvnni::multiply(rows, weights, initial, sink),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => avx2::multiply(rows, weights, initial, sink),
         Isa::Portable => portable::multiply(rows, weights, initial, sink),

@@ -68,37 +68,40 @@ fn every_instruction_set_gives_the_sums_of_products() {
 #[test]
 fn rows_that_overlap_are_windows_of_a_picture() {
     let mut numbers = Numbers(2);
-    let (width, n_channels, kernel, stride) = (11, 8, 3, 2);
-    let picture = numbers.bytes(9 * width * n_channels);
-    let n_columns = 20;
-    let depth = kernel * kernel * n_channels;
-    let weights = numbers.weights(n_columns * depth);
-    let packed = Packed::new(n_columns, depth, |column, k| weights[column * depth + k]);
-    let rows = Rows {
-        data: &picture,
-        n_lines: 4,
-        line_stride: stride * width * n_channels,
-        n_rows: 5,
-        row_stride: stride * n_channels,
-        n_runs: kernel,
-        run_stride: width * n_channels,
-        run_len: kernel * n_channels,
-    };
-    let mut expected = Vec::new();
-    for (y, x) in (0..4).flat_map(|y| (0..5).map(move |x| (y, x))) {
-        for weights in weights.chunks(depth) {
-            let pixel = |k: usize| {
-                let (ky, rest) = (k / (kernel * n_channels), k % (kernel * n_channels));
-                picture[((y * stride + ky) * width + x * stride) * n_channels + rest]
-            };
-            expected.push((0..depth).map(|k| i32::from(pixel(k)) * i32::from(weights[k])).sum::<i32>());
+    for (width, n_channels, kernel, stride) in [(11, 8, 3, 2), (35, 24, 3, 2), (18, 64, 3, 1), (53, 4, 5, 3)]
+    {
+        let (n_lines, n_rows) = (4, (width - kernel) / stride + 1);
+        let picture = numbers.bytes(((n_lines - 1) * stride + kernel) * width * n_channels);
+        let n_columns = 20;
+        let depth = kernel * kernel * n_channels;
+        let weights = numbers.weights(n_columns * depth);
+        let packed = Packed::new(n_columns, depth, |column, k| weights[column * depth + k]);
+        let rows = Rows {
+            data: &picture,
+            n_lines,
+            line_stride: stride * width * n_channels,
+            n_rows,
+            row_stride: stride * n_channels,
+            n_runs: kernel,
+            run_stride: width * n_channels,
+            run_len: kernel * n_channels,
+        };
+        let mut expected = Vec::new();
+        for (y, x) in (0..n_lines).flat_map(|y| (0..n_rows).map(move |x| (y, x))) {
+            for weights in weights.chunks(depth) {
+                let pixel = |k: usize| {
+                    let (ky, rest) = (k / (kernel * n_channels), k % (kernel * n_channels));
+                    picture[((y * stride + ky) * width + x * stride) * n_channels + rest]
+                };
+                expected.push((0..depth).map(|k| i32::from(pixel(k)) * i32::from(weights[k])).sum::<i32>());
+            }
         }
-    }
-    let initial = vec![0; packed.n_blocks() * BLOCK];
-    for isa in Isa::available() {
-        let mut found = Sums { sums: vec![0; 20 * n_columns], n_columns };
-        multiply(isa, &rows, &packed, &initial, &mut found);
-        assert_eq!(found.sums, expected, "{isa:?}");
+        let initial = vec![0; packed.n_blocks() * BLOCK];
+        for isa in Isa::available() {
+            let mut found = Sums { sums: vec![0; n_lines * n_rows * n_columns], n_columns };
+            multiply(isa, &rows, &packed, &initial, &mut found);
+            assert_eq!(found.sums, expected, "{isa:?} {width} pixels of {n_channels} channels");
+        }
     }
 }
 

@@ -1,18 +1,16 @@
 //! One loaded graph: runs, and tensors that stay on the device between them.
 
-use std::sync::Arc;
-
 use ::ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ::ort::session::{IoBinding, Session};
 use ::ort::value::{DynValue, Tensor as OrtTensor, TensorElementType, TensorRef};
 
 use super::{is_alive, open};
 use crate::caught::{brief, caught};
-use crate::check::{Symbols, check_names};
-use crate::kept::{Kept, Place};
+use crate::check::{Input, Symbols};
 use crate::onnx::pb;
 use crate::{
-    Device, Dim, ElementType, EngineError, EngineOptions, Graph, Port, Signature, Tensor, TensorView, probe,
+    Device, Dim, ElementType, EngineError, EngineOptions, Graph, Kept, Port, Signature, Tensor, TensorView,
+    probe,
 };
 
 pub(super) struct OrtGraph {
@@ -25,13 +23,6 @@ pub(super) struct OrtGraph {
     host_memory: MemoryInfo<'static>,
     /// Takes rows of a kept tensor; none until they are asked for.
     rows: Option<Box<OrtGraph>>,
-}
-
-/// What a kept tensor is here.
-struct OnDevice {
-    value: DynValue,
-    element_type: ElementType,
-    shape: Vec<usize>,
 }
 
 impl OrtGraph {
@@ -77,12 +68,12 @@ impl OrtGraph {
     }
 
     fn try_run(&mut self, inputs: &[(&str, TensorView<'_>)]) -> Result<Vec<Tensor>, String> {
-        let (mut symbols, ordered) = Symbols::of_inputs(&self.signature, inputs)?;
+        let (mut symbols, ordered) = Symbols::of_inputs(&self.signature, inputs, &[])?;
         let ports = std::iter::zip(&self.signature.inputs, ordered);
         let (session, n_outputs) = (&mut self.session, self.signature.outputs.len());
         let outputs = caught(|| {
             let values = ports
-                .map(|(port, view)| Ok((port.name.as_str(), borrowed(view)?)))
+                .map(|(port, input)| Ok((port.name.as_str(), borrowed(input)?)))
                 .collect::<Result<Vec<_>, String>>()?;
             let outputs = session.run(values).map_err(|e| e.to_string())?;
             outputs.values().take(n_outputs).map(|value| from_ort(&value)).collect::<Result<Vec<_>, _>>()
@@ -98,7 +89,7 @@ impl OrtGraph {
         kept: &[(&str, &Kept)],
         n_returned: usize,
     ) -> Result<(Vec<Tensor>, Vec<Kept>), String> {
-        let mut symbols = check_mixed(&self.signature, inputs, kept)?;
+        let (mut symbols, _) = Symbols::of_inputs(&self.signature, inputs, kept)?;
         let (returned, staying) =
             self.signature.outputs.split_at(n_returned.min(self.signature.outputs.len()));
         let (session, host, device) = (&mut self.session, &self.host_memory, &self.device_memory);
@@ -129,7 +120,7 @@ impl OrtGraph {
         for (port, value) in std::iter::zip(staying, values) {
             let (element_type, shape) = shape_of(&value)?;
             symbols.check_shape("output", port, element_type, &shape)?;
-            still.push(Kept(Place::Engine(Arc::new(OnDevice { value, element_type, shape }))));
+            still.push(Kept::of_engine(value, element_type, shape));
         }
         Ok((tensors, still))
     }
@@ -173,18 +164,14 @@ impl Graph for OrtGraph {
         let ids = TensorView::I64 { shape: &[ids.len()], data: &ids };
         let mut taken = Vec::with_capacity(kept.len());
         for tensor in kept {
-            let (element_type, shape) = shape_of_kept(tensor);
-            let n_rows = *shape.first().unwrap_or(&0);
-            if element_type != ElementType::F32 || rows.iter().any(|row| *row >= n_rows) {
-                let why = format!("there are no rows {rows:?} of {element_type:?} {shape:?}");
-                return Err(EngineError::Run { graph: self.label.clone(), why });
-            }
+            tensor.check_rows(rows).map_err(|why| EngineError::Run { graph: self.label.clone(), why })?;
             // Nothing changes, and so nothing is copied.
-            if rows.iter().copied().eq(0..n_rows) {
+            if tensor.is_all(rows) {
                 taken.push(tensor.clone());
                 continue;
             }
-            let (_, mut rows) = self.rows(shape.len())?.run_keeping(&[(IDS, ids)], &[(TABLE, tensor)], 0)?;
+            let rank = tensor.shape().len();
+            let (_, mut rows) = self.rows(rank)?.run_keeping(&[(IDS, ids)], &[(TABLE, tensor)], 0)?;
             taken.append(&mut rows);
         }
         Ok(taken)
@@ -209,27 +196,6 @@ fn rows_model(rank: usize) -> (pb::ModelProto, Signature) {
     (model, signature)
 }
 
-fn check_mixed<'s>(
-    signature: &'s Signature,
-    inputs: &[(&str, TensorView<'_>)],
-    kept: &[(&str, &Kept)],
-) -> Result<Symbols<'s>, String> {
-    let names = inputs.iter().map(|(name, _)| *name).chain(kept.iter().map(|(name, _)| *name));
-    check_names(&signature.inputs, &names.collect::<Vec<_>>())?;
-    let mut symbols = Symbols::new();
-    for port in &signature.inputs {
-        if let Some((_, view)) = inputs.iter().find(|(name, _)| port.name == *name) {
-            symbols.check("input", port, *view)?;
-        } else if let Some((_, kept)) = kept.iter().find(|(name, _)| port.name == *name) {
-            let (element_type, shape) = shape_of_kept(kept);
-            symbols.check_shape("input", port, element_type, &shape)?;
-        } else {
-            return Err(format!("input `{}` is missing", port.name));
-        }
-    }
-    Ok(symbols)
-}
-
 fn bind_inputs(
     binding: &mut IoBinding,
     inputs: &[(&str, TensorView<'_>)],
@@ -239,34 +205,16 @@ fn bind_inputs(
         binding.bind_input(*name, &owned(*view)?)?;
     }
     for (name, kept) in kept {
-        match on_device(kept) {
-            Some(tensor) => binding.bind_input(*name, &tensor.value)?,
+        match kept.value::<DynValue>() {
+            Some(value) => binding.bind_input(*name, value)?,
             None => binding.bind_input(*name, &owned(kept.host().map_err(::ort::Error::new)?.view())?)?,
         }
     }
     Ok(())
 }
 
-fn on_device(kept: &Kept) -> Option<&OnDevice> {
-    match &kept.0 {
-        Place::Engine(tensor) => tensor.downcast_ref(),
-        Place::Host(_) => None,
-    }
-}
-
-fn shape_of_kept(kept: &Kept) -> (ElementType, Vec<usize>) {
-    if let Some(tensor) = on_device(kept) {
-        return (tensor.element_type, tensor.shape.clone());
-    }
-    match kept.host().map(Tensor::view) {
-        Ok(TensorView::F32 { shape, .. }) => (ElementType::F32, shape.to_vec()),
-        Ok(TensorView::I64 { shape, .. }) => (ElementType::I64, shape.to_vec()),
-        Err(_) => (ElementType::F32, Vec::new()),
-    }
-}
-
-fn borrowed(view: TensorView<'_>) -> Result<::ort::session::SessionInputValue<'_>, String> {
-    let value = match view {
+fn borrowed(input: Input<'_>) -> Result<::ort::session::SessionInputValue<'_>, String> {
+    let value = match input.view()? {
         TensorView::F32 { shape, data } => TensorRef::from_array_view((shape, data)).map(Into::into),
         TensorView::I64 { shape, data } => TensorRef::from_array_view((shape, data)).map(Into::into),
     };
