@@ -1,4 +1,4 @@
-"""A plot of the soak: one panel beneath the other over the same hours, and a mark for each fault."""
+"""Plots: one panel beneath the other over the same axis, hours of a soak for example, and a mark for each fault."""
 from html import escape
 
 WIDTH, LEFT, RIGHT, PANEL, GAP, TOP = 900, 70, 130, 110, 34, 30
@@ -42,8 +42,8 @@ def panel(title, series, top, hours):
     return out
 
 
-def svg(panels, faults, hours):
-    """`faults`: (hour, name), `panels`: (title, series)."""
+def svg(panels, faults, hours, unit=" h"):
+    """`faults`: (hour, name), `panels`: (title, series); the axis goes from 0 to `hours`, whatever it counts."""
     height = TOP + len(panels) * (PANEL + GAP) + 30
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
            'font-family="sans-serif" font-size="12">', f'<rect width="{WIDTH}" height="{height}" fill="white"/>']
@@ -56,5 +56,5 @@ def svg(panels, faults, hours):
         out += panel(title, series, TOP + nth * (PANEL + GAP), hours)
     for tick in ticks(0, hours, 8):
         at = LEFT + (WIDTH - LEFT - RIGHT) * tick / hours
-        out.append(f'<text x="{at:.1f}" y="{bottom + 18}" text-anchor="middle">{tick:g} h</text>')
+        out.append(f'<text x="{at:.1f}" y="{bottom + 18}" text-anchor="middle">{tick:g}{unit}</text>')
     return "\n".join(out + ["</svg>"]) + "\n"
