@@ -78,12 +78,13 @@ impl Memory {
     /// The mean of the bank's rows weighted by `softmax(cosine / tau)`, scaled to unit norm. A tau near
     /// 0 gives the nearest row, a large one the mean of all.
     pub fn apply(&self, embedding: &[f32]) -> Vec<f32> {
-        let rows = || self.embeddings.chunks_exact(self.dim).zip(&self.scales);
-        let mut weights: Vec<f32> =
-            rows().map(|(row, scale)| dot(row, embedding) * scale / self.tau).collect();
+        let mut weights = vec![0.0; self.scales.len()];
+        engine::bank_products(&self.embeddings, embedding, &mut weights);
+        weights.iter_mut().zip(&self.scales).for_each(|(weight, scale)| *weight *= scale / self.tau);
         vector::softmax(&mut weights);
         let mut mean = vec![0.0; self.dim];
-        for ((row, scale), weight) in rows().zip(&weights) {
+        let rows = self.embeddings.chunks_exact(self.dim).zip(&self.scales);
+        for ((row, scale), weight) in rows.zip(&weights) {
             // Most of a large bank lies far away and adds nothing that f32 could hold.
             if *weight > 1e-9 {
                 mean.iter_mut().zip(row).for_each(|(x, q)| *x += weight * scale * f32::from(*q));
@@ -92,21 +93,6 @@ impl Memory {
         vector::normalize(&mut mean);
         mean
     }
-}
-
-/// Sums in lanes, which the compiler turns into vector instructions: a bank has millions of elements.
-fn dot(row: &[i8], embedding: &[f32]) -> f32 {
-    const LANES: usize = 16;
-    let ((quants, quants_rest), (floats, floats_rest)) =
-        (row.as_chunks::<LANES>(), embedding.as_chunks::<LANES>());
-    let mut lanes = [0.0; LANES];
-    for (quants, floats) in std::iter::zip(quants, floats) {
-        for lane in 0..LANES {
-            lanes[lane] += f32::from(quants[lane]) * floats[lane];
-        }
-    }
-    let rest: f32 = std::iter::zip(quants_rest, floats_rest).map(|(q, x)| f32::from(*q) * x).sum();
-    lanes.iter().sum::<f32>() + rest
 }
 
 fn floats(file: &SafeTensors<'_>, name: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
@@ -176,14 +162,6 @@ mod tests {
         assert!(close(&bank(1e-3).apply(&[0.6, 0.8]), &[0.0, 1.0]));
         assert!(close(&bank(1e6).apply(&[0.6, 0.8]), &[0.0, 1.0]));
         assert!(close(&bank(1e-3).apply(&[-0.9, 0.1]), &[-1.0, 0.0]));
-    }
-
-    #[test]
-    fn lanes_sum_as_one_by_one() {
-        let row: Vec<i8> = (0..37).map(|i| (i * 7 % 255) as u8 as i8).collect();
-        let x: Vec<f32> = (0..37).map(|i| (i as f32 * 0.7).sin()).collect();
-        let plain: f32 = std::iter::zip(&row, &x).map(|(q, x)| f32::from(*q) * x).sum();
-        assert!((dot(&row, &x) - plain).abs() < 1e-3);
     }
 
     #[test]

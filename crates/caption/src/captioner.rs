@@ -27,6 +27,9 @@ pub struct Captioner {
     tokenizer: Arc<Tokenizer>,
 }
 
+/// Tokens that are not allowed at some step: beginning, padding, end.
+const N_FORBIDDEN: usize = 3;
+
 /// A caption in the making, or a finished one.
 #[derive(Clone, Debug, Default)]
 struct Hypothesis {
@@ -228,11 +231,12 @@ impl Captioner {
             // Each extension: what it would score, the line it comes from, its token.
             let mut extensions = Vec::new();
             for (line, hypothesis) in live.iter().enumerate() {
-                let log_probs = self.allowed(lines.next(line), step);
+                let log_probs = lines.next(line);
                 extensions.extend(
-                    vector::top(&log_probs, width)
+                    vector::top(log_probs, width + N_FORBIDDEN)
                         .into_iter()
-                        .filter(|token| log_probs[*token].is_finite())
+                        .filter(|token| log_probs[*token].is_finite() && self.allows(*token as u32, step))
+                        .take(width)
                         .map(|token| (hypothesis.sum + log_probs[token], line, token as u32)),
                 );
             }
@@ -262,16 +266,20 @@ impl Captioner {
         Ok(finished)
     }
 
-    /// The next token's log-probabilities without those that no caption contains, and without `eos`
-    /// as the first token.
+    /// Whether a caption may have `token` at `step`: not one that no caption contains, nor `eos` as the first. At most
+    /// [`N_FORBIDDEN`] are not allowed.
+    fn allows(&self, token: u32, step: usize) -> bool {
+        token != self.tokenizer.pad()
+            && self.tokenizer.bos() != Some(token)
+            && (step > 0 || token != self.tokenizer.eos())
+    }
+
+    /// The next token's log-probabilities, negative infinity for those that are not allowed.
     fn allowed(&self, log_probs: &[f32], step: usize) -> Vec<f32> {
         let mut allowed = log_probs.to_vec();
-        if let Some(bos) = self.tokenizer.bos() {
-            allowed[bos as usize] = f32::NEG_INFINITY;
-        }
-        allowed[self.tokenizer.pad() as usize] = f32::NEG_INFINITY;
-        if step == 0 {
-            allowed[self.tokenizer.eos() as usize] = f32::NEG_INFINITY;
+        let never = [self.tokenizer.pad(), self.tokenizer.eos()].into_iter().chain(self.tokenizer.bos());
+        for token in never.filter(|token| !self.allows(*token, step)) {
+            allowed[token as usize] = f32::NEG_INFINITY;
         }
         allowed
     }

@@ -20,14 +20,25 @@ pub fn normalize(a: &mut [f32]) {
 
 /// Indices of the largest values, largest first; equal values in order of their indices.
 pub(crate) fn top(values: &[f32], n: usize) -> Vec<usize> {
+    const CHUNK: usize = 64;
     let mut best: Vec<usize> = Vec::with_capacity(n + 1);
-    for (idx, value) in values.iter().enumerate() {
-        if best.len() == n && best.last().is_some_and(|worst| values[*worst] >= *value) {
+    for (at, chunk) in values.chunks(CHUNK).enumerate() {
+        // Most chunks hold none: without an early end, that is seen in vector instructions.
+        if best.len() == n
+            && best
+                .last()
+                .is_none_or(|worst| !chunk.iter().fold(false, |any, x| any | !(values[*worst] >= *x)))
+        {
             continue;
         }
-        let at = best.partition_point(|other| values[*other] >= *value);
-        best.insert(at, idx);
-        best.truncate(n);
+        for (idx, value) in chunk.iter().enumerate().map(|(idx, value)| (at * CHUNK + idx, value)) {
+            if best.len() == n && best.last().is_some_and(|worst| values[*worst] >= *value) {
+                continue;
+            }
+            let place = best.partition_point(|other| values[*other] >= *value);
+            best.insert(place, idx);
+            best.truncate(n);
+        }
     }
     best
 }
@@ -41,5 +52,15 @@ mod tests {
         assert_eq!(top(&[1.0, 3.0, 2.0, 3.0], 3), [1, 3, 2]);
         assert_eq!(top(&[1.0], 3), [0]);
         assert_eq!(top(&[1.0], 0), [0; 0]);
+    }
+
+    #[test]
+    fn top_is_the_head_of_all_in_order() {
+        let values: Vec<f32> = (0..1000).map(|i| ((i * 7919) % 211) as f32).collect();
+        let mut all: Vec<usize> = (0..values.len()).collect();
+        all.sort_by(|a, b| values[*b].total_cmp(&values[*a]).then(a.cmp(b)));
+        for n in [1, 5, 64, 65, 300] {
+            assert_eq!(top(&values, n), all[..n]);
+        }
     }
 }

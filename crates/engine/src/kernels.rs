@@ -12,10 +12,13 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avxvnni;
+pub(crate) mod bank;
 pub(crate) mod depthwise;
 pub(crate) mod exponential;
 mod portable;
 pub(crate) mod product;
+
+use std::sync::LazyLock;
 
 /// An instruction set that there are kernels for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +43,12 @@ impl Isa {
     pub(crate) fn best() -> Isa {
         // The last is the fastest, and the first is always there.
         Isa::available().last().copied().unwrap_or(Isa::Portable)
+    }
+
+    /// The fastest that this processor has, looked up once.
+    pub(crate) fn here() -> Isa {
+        static HERE: LazyLock<Isa> = LazyLock::new(Isa::best);
+        *HERE
     }
 
     /// What this processor has, the slowest first.

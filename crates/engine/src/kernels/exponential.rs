@@ -1,8 +1,6 @@
 //! Soft maxima, in loops that compilers turn into vector instructions.
 #![expect(unsafe_code, reason = "instruction sets that the processor was asked for")]
 
-use std::sync::LazyLock;
-
 use super::Isa;
 
 /// Sums and maxima are taken in so many lanes.
@@ -10,8 +8,7 @@ const LANES: usize = 16;
 
 /// Log-softmax in place.
 pub fn log_softmax(scores: &mut [f32]) {
-    static ISA: LazyLock<Isa> = LazyLock::new(Isa::best);
-    match *ISA {
+    match Isa::here() {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an instruction set is only chosen where the processor has it.
         Isa::Avx2 | Isa::AvxVnni => unsafe { avx2(scores) },
