@@ -9,7 +9,13 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub(crate) mod depthwise;
+#[cfg(target_arch = "aarch64")]
+mod dotprod;
 pub(crate) mod exponential;
+#[cfg(target_arch = "aarch64")]
+mod i8mm;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 pub(crate) mod product;
 
@@ -23,6 +29,15 @@ pub(crate) enum Isa {
     #[cfg(target_arch = "x86_64")]
     /// 512 bits, products of four bytes at once.
     Avx512Vnni,
+    #[cfg(target_arch = "aarch64")]
+    /// 128 bits, multiplication of bytes to 16 bits.
+    Neon,
+    #[cfg(target_arch = "aarch64")]
+    /// 128 bits, products of four bytes at once.
+    DotProduct,
+    #[cfg(target_arch = "aarch64")]
+    /// 128 bits, products of two rows and two columns at once.
+    I8mm,
 }
 
 impl Isa {
@@ -36,7 +51,13 @@ impl Isa {
     pub(crate) fn available() -> Vec<Isa> {
         #[cfg(target_arch = "x86_64")]
         let others = [(Isa::Avx2, avx2::is_available()), (Isa::Avx512Vnni, avx512::is_available())];
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        let others = [
+            (Isa::Neon, true),
+            (Isa::DotProduct, dotprod::is_available()),
+            (Isa::I8mm, i8mm::is_available()),
+        ];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let others: [(Isa, bool); 0] = [];
         let has = others.into_iter().filter_map(|(isa, is_available)| is_available.then_some(isa));
         std::iter::once(Isa::Portable).chain(has).collect()
