@@ -12,67 +12,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-suite=forky
-mirror=${CAPTIOND_MIRROR:-http://deb.debian.org/debian}
-work=${CAPTIOND_ARM64:-$PWD/target/arm64}
-root=$work/root
-triple=aarch64-unknown-linux-gnu
-glibc=2.31
 theirs=${1:-}
 profile=${CAPTIOND_ARM64_PROFILE:-dist}
-
-step() { printf '\n== %s\n' "$*"; }
-fail() {
-    printf 'arm64: %s\n' "$*" >&2
-    exit 1
-}
-
-[ "$(id -u)" = 0 ] || fail "only root can make a Debian"
-for tool in debootstrap unshare python3 objdump; do
-    command -v "$tool" >/dev/null || fail "$tool is missing"
-done
-
-# In the Debian, with this tree to read and the folder of what is built; the mounts end with the command.
-inside() {
-    # shellcheck disable=SC2016
-    unshare --mount sh -ec '
-        root=$1 tree=$2 target=$3 registry=$4
-        shift 4
-        mount -t proc proc "$root/proc"
-        mount --rbind /dev "$root/dev"
-        mount --bind -o ro "$tree" "$root/src"
-        mount --bind "$target" "$root/target"
-        mount --bind "$registry" "$root/root/.cargo/registry"
-        exec chroot "$root" env -i -C /src HOME=/root PATH=/opt/zig/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C \
-            DEBIAN_FRONTEND=noninteractive CARGO_TARGET_DIR=/target "$@"
-    ' sh "$root" "$PWD" "$work/target" "${CARGO_HOME:-$HOME/.cargo}/registry" "$@"
-}
-
-step "a Debian with Rust for Arm"
-mkdir -p "$work/target" "${CARGO_HOME:-$HOME/.cargo}/registry"
-if [ ! -e "$work/debian.done" ]; then
-    rm -rf "$root"
-    # A debootstrap older than the suite has no script for it; every suite's is the same.
-    debootstrap --variant=minbase --include=ca-certificates "$suite" "$root" "$mirror" /usr/share/debootstrap/scripts/sid \
-        >"$work/debootstrap.log" || fail "debootstrap: see $work/debootstrap.log"
-    mkdir -p "$root/src" "$root/target" "$root/root/.cargo/registry"
-    # A mirror may be a snapshot of another day.
-    echo 'Acquire::Check-Valid-Until "false";' >"$root/etc/apt/apt.conf.d/90snapshot"
-    cp /etc/resolv.conf "$root/etc/"
-    inside dpkg --add-architecture arm64
-    inside apt-get update -qq
-    inside apt-get install -y -qq --no-install-recommends rustc cargo gcc libc6-dev libstd-rust-dev:arm64 qemu-user
-    inside apt-get clean
-    touch "$work/debian.done"
-fi
-if [ ! -e "$work/zig.done" ]; then
-    rm -rf "$root/opt/zig"
-    python3 -m pip install --quiet --target "$root/opt/zig" cargo-zigbuild==0.24.0 ziglang==0.17.1
-    ln -s ../ziglang/zig "$root/opt/zig/bin/zig"
-    touch "$work/zig.done"
-fi
-inside rustc --version
-inside zig version
+. cross/debian.sh
 
 step "build"
 settings=()
@@ -91,15 +33,24 @@ objdump -T "$binary" 2>/dev/null | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -n 
 step "tests of the engine and the captioner"
 [ "$(uname -m)" = aarch64 ] || settings+=(CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=qemu-aarch64)
 inside env "${settings[@]}" cargo-zigbuild test "${options[@]}" --test suite --test bundle --test models --test parity --test preprocess
-inside env "${settings[@]}" cargo-zigbuild test "${options[@]}" --lib -- kernels quantized
+[ "$(uname -m)" = aarch64 ] && cpus=(native)
+for cpu in "${cpus[@]}"; do
+    echo "-- $cpu"
+    inside env "${settings[@]}" QEMU_CPU="$cpu" cargo-zigbuild test "${options[@]}" --lib -- kernels quantized
+done
 
 step "captions"
 run=()
 [ "$(uname -m)" = aarch64 ] || run=(qemu-aarch64)
-inside "${run[@]}" "/target/$triple/$profile/captiond" caption assets/demo --bundle models/lite | tee "$work/arm64.txt"
-[ -s "$work/arm64.txt" ] || fail "no caption"
-if [ -n "$theirs" ]; then
-    "$theirs" caption assets/demo --bundle models/lite >"$work/x86.txt"
-    diff "$work/x86.txt" "$work/arm64.txt" || fail "the captions differ from those of $theirs"
-    echo "the same as those of $theirs"
-fi
+[ -z "$theirs" ] || "$theirs" caption assets/demo --bundle models/lite >"$work/x86.txt"
+for cpu in "${cpus[@]}"; do
+    echo "-- $cpu"
+    captions=$work/arm64-$cpu.txt
+    inside env QEMU_CPU="$cpu" "${run[@]}" "/target/$triple/$profile/captiond" caption assets/demo --bundle models/lite |
+        tee "$captions"
+    [ -s "$captions" ] || fail "no caption"
+    if [ -n "$theirs" ]; then
+        diff "$work/x86.txt" "$captions" || fail "the captions of $cpu differ from those of $theirs"
+        echo "the same as those of $theirs"
+    fi
+done

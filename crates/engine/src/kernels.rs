@@ -14,7 +14,13 @@ mod avx512;
 mod avxvnni;
 pub(crate) mod bank;
 pub(crate) mod depthwise;
+#[cfg(target_arch = "aarch64")]
+mod dotprod;
 pub(crate) mod exponential;
+#[cfg(target_arch = "aarch64")]
+mod i8mm;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 pub(crate) mod product;
 
@@ -36,6 +42,15 @@ pub(crate) enum Isa {
     #[cfg(target_arch = "x86_64")]
     /// The same, and tiles for products of many rows.
     Amx,
+    #[cfg(target_arch = "aarch64")]
+    /// 128 bits, multiplication of bytes to 16 bits.
+    Neon,
+    #[cfg(target_arch = "aarch64")]
+    /// 128 bits, products of four bytes at once.
+    DotProduct,
+    #[cfg(target_arch = "aarch64")]
+    /// 128 bits, products of two rows and two columns at once.
+    I8mm,
 }
 
 impl Isa {
@@ -60,7 +75,13 @@ impl Isa {
             (Isa::Avx512Vnni, avx512::is_available()),
             (Isa::Amx, amx::is_available()),
         ];
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        let others = [
+            (Isa::Neon, true),
+            (Isa::DotProduct, dotprod::is_available()),
+            (Isa::I8mm, i8mm::is_available()),
+        ];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let others: [(Isa, bool); 0] = [];
         let has = others.into_iter().filter_map(|(isa, is_available)| is_available.then_some(isa));
         std::iter::once(Isa::Portable).chain(has).collect()

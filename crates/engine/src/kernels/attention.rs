@@ -1,5 +1,8 @@
 //! Scaled dot-product attention of many heads, in one pass (Vaswani et al., "Attention Is All You Need", 2017, 3.2).
-#![expect(unsafe_code, reason = "instruction sets that the processor was asked for")]
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "instruction sets that the processor was asked for")
+)]
 
 use super::Isa;
 use super::exponential::softmax;
@@ -45,6 +48,9 @@ pub(crate) struct Attention<'a> {
 pub(crate) fn attend(isa: Isa, attention: &Attention<'_>, out: &mut [f32]) {
     match isa {
         Isa::Portable => all(attention, out),
+        // What every processor of this architecture has is what the compiler uses anyway.
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon | Isa::DotProduct | Isa::I8mm => all(attention, out),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an instruction set is only chosen where the processor has it.
         Isa::Avx2 | Isa::AvxVnni => unsafe { avx2(attention, out) },

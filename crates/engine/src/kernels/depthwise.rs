@@ -1,5 +1,8 @@
 //! Convolutions of each channel by itself, over u8 activations.
-#![expect(unsafe_code, reason = "instruction sets that the processor was asked for")]
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "instruction sets that the processor was asked for")
+)]
 
 use super::Isa;
 use super::product::{BLOCK, Sink};
@@ -29,6 +32,9 @@ pub(crate) fn convolve(
 ) {
     match isa {
         Isa::Portable => all(windows, weights, initial, sink),
+        // What every processor of this architecture has is what the compiler uses anyway.
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon | Isa::DotProduct | Isa::I8mm => all(windows, weights, initial, sink),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an instruction set is only chosen where the processor has it.
         Isa::Avx2 | Isa::AvxVnni => unsafe { avx2(windows, weights, initial, sink) },

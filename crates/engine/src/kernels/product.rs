@@ -4,6 +4,8 @@
 use super::{Isa, portable};
 #[cfg(target_arch = "x86_64")]
 use super::{amx, avx2, avx512, avxvnni};
+#[cfg(target_arch = "aarch64")]
+use super::{dotprod, i8mm, neon};
 
 /// Columns that are packed together: what one register of 512 bits has sums for.
 pub(crate) const BLOCK: usize = 16;
@@ -17,6 +19,10 @@ pub(crate) struct Packed {
     n_columns: usize,
     depth: usize,
     quads: Vec<i8>,
+    /// Of each column, and zeros that fill the last block.
+    sums: Vec<i32>,
+    #[cfg(target_arch = "aarch64")]
+    is_symmetric: bool,
 }
 
 impl Packed {
@@ -32,7 +38,14 @@ impl Packed {
                 }
             }
         }
-        Packed { n_columns, depth, quads }
+        Packed {
+            n_columns,
+            depth,
+            sums: column_sums(n_columns, depth, &quads),
+            #[cfg(target_arch = "aarch64")]
+            is_symmetric: !quads.contains(&i8::MIN),
+            quads,
+        }
     }
 
     pub(crate) fn n_columns(&self) -> usize {
@@ -53,18 +66,28 @@ impl Packed {
     }
 
     /// The sum of each column's weights, for the zero point of the activations; zeros fill the last block.
-    pub(crate) fn column_sums(&self) -> Vec<i32> {
-        let mut sums = vec![0; self.n_blocks() * BLOCK];
-        let blocks = self.quads.chunks_exact(self.block_len().max(1));
-        for (sums, block) in sums.as_chunks_mut::<BLOCK>().0.iter_mut().zip(blocks) {
-            for quads in block.as_chunks::<{ BLOCK * QUAD }>().0 {
-                for (sum, quad) in sums.iter_mut().zip(quads.as_chunks::<QUAD>().0) {
-                    *sum += quad.iter().map(|weight| i32::from(*weight)).sum::<i32>();
-                }
+    pub(crate) fn column_sums(&self) -> &[i32] {
+        &self.sums
+    }
+
+    /// Whether no weight is -128.
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) fn is_symmetric(&self) -> bool {
+        self.is_symmetric
+    }
+}
+
+fn column_sums(n_columns: usize, depth: usize, quads: &[i8]) -> Vec<i32> {
+    let mut sums = vec![0; n_columns.next_multiple_of(BLOCK)];
+    let blocks = quads.chunks_exact((BLOCK * depth).max(1));
+    for (sums, block) in sums.as_chunks_mut::<BLOCK>().0.iter_mut().zip(blocks) {
+        for quads in block.as_chunks::<{ BLOCK * QUAD }>().0 {
+            for (sum, quad) in sums.iter_mut().zip(quads.as_chunks::<QUAD>().0) {
+                *sum += quad.iter().map(|weight| i32::from(*weight)).sum::<i32>();
             }
         }
-        sums
     }
+    sums
 }
 
 /// Where the activations of each row lie. A row is `n_runs` runs of `run_len` bytes; rows may overlap, as those of a
@@ -131,6 +154,12 @@ pub(crate) fn multiply(isa: Isa, rows: &Rows<'_>, weights: &Packed, initial: &[i
         Isa::AvxVnni => avxvnni::multiply(rows, weights, initial, sink),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => avx2::multiply(rows, weights, initial, sink),
+        #[cfg(target_arch = "aarch64")]
+        Isa::I8mm => i8mm::multiply(rows, weights, initial, sink),
+        #[cfg(target_arch = "aarch64")]
+        Isa::DotProduct => dotprod::multiply(rows, weights, initial, sink),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => neon::multiply(rows, weights, initial, sink),
         Isa::Portable => portable::multiply(rows, weights, initial, sink),
     }
 }

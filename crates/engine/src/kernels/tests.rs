@@ -66,6 +66,35 @@ fn every_instruction_set_gives_the_sums_of_products() {
 }
 
 #[test]
+fn the_largest_products_do_not_overflow_what_they_are_added_in() {
+    let mut numbers = Numbers(12);
+    for round in 0..40 {
+        let (n_rows, n_columns, depth) =
+            (numbers.between(1, 7), numbers.between(1, 33), 4 * numbers.between(1, 9));
+        // Half of the rounds without -128, for which a kernel may have a way of its own.
+        let least = if round % 2 == 0 { i8::MIN } else { -127 };
+        let rows: Vec<u8> =
+            (0..n_rows * depth).map(|_| if numbers.between(0, 4) == 0 { 255 } else { 0 }).collect();
+        let weights: Vec<i8> =
+            (0..n_columns * depth).map(|_| if numbers.between(0, 4) == 0 { 127 } else { least }).collect();
+        let packed = Packed::new(n_columns, depth, |column, k| weights[column * depth + k]);
+        let expected: Vec<i32> = rows
+            .chunks(depth)
+            .flat_map(|row| weights.chunks(depth).map(move |weights| (row, weights)))
+            .map(|(row, weights)| {
+                std::iter::zip(row, weights).map(|(a, w)| i32::from(*a) * i32::from(*w)).sum()
+            })
+            .collect();
+        let initial = vec![0; packed.n_blocks() * BLOCK];
+        for isa in Isa::available() {
+            let mut found = Sums { sums: vec![0; n_rows * n_columns], n_columns };
+            multiply(isa, &Rows::dense(&rows, n_rows, depth), &packed, &initial, &mut found);
+            assert_eq!(found.sums, expected, "{isa:?} {n_rows}x{depth}x{n_columns}");
+        }
+    }
+}
+
+#[test]
 fn rows_that_overlap_are_windows_of_a_picture() {
     let mut numbers = Numbers(2);
     for (width, n_channels, kernel, stride) in [(11, 8, 3, 2), (35, 24, 3, 2), (18, 64, 3, 1), (53, 4, 5, 3)]

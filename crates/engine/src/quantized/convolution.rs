@@ -113,7 +113,7 @@ impl Convolution {
                 let (i, place) = (k % stored_in, k / stored_in);
                 if i < n_in { at(o, i, place / width, place % width) } else { 0 }
             });
-            let sums = packed.column_sums();
+            let sums = packed.column_sums().to_vec();
             (Weights::Dense(packed), sums)
         };
         Ok(Convolution {

@@ -55,7 +55,7 @@ impl Dense {
         Ok(Dense {
             isa,
             depth,
-            initial: weights.column_sums().into_iter().map(|sum| -sum * i32::from(spec.zero)).collect(),
+            initial: weights.column_sums().iter().map(|sum| -sum * i32::from(spec.zero)).collect(),
             factors: filled(&spec.factors),
             offsets: filled(&spec.offsets),
             low: spec.low,

@@ -54,7 +54,7 @@ impl RowProduct {
         Ok(RowProduct {
             isa,
             depth,
-            initial: weights.column_sums().into_iter().map(|sum| -sum * i32::from(ZERO)).collect(),
+            initial: weights.column_sums().iter().map(|sum| -sum * i32::from(ZERO)).collect(),
             scales: filled(scales),
             bias: filled(bias),
             low,
