@@ -48,7 +48,7 @@ pub(crate) struct Attention<'a> {
 pub(crate) fn attend(isa: Isa, attention: &Attention<'_>, out: &mut [f32]) {
     match isa {
         Isa::Portable => all(attention, out),
-        // What every processor of this architecture has is what the compiler uses anyway.
+        // The compiler may use what every processor of this architecture has.
         #[cfg(target_arch = "aarch64")]
         Isa::Neon | Isa::DotProduct | Isa::I8mm => all(attention, out),
         #[cfg(target_arch = "x86_64")]

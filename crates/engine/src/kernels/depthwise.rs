@@ -32,7 +32,7 @@ pub(crate) fn convolve(
 ) {
     match isa {
         Isa::Portable => all(windows, weights, initial, sink),
-        // What every processor of this architecture has is what the compiler uses anyway.
+        // The compiler may use what every processor of this architecture has.
         #[cfg(target_arch = "aarch64")]
         Isa::Neon | Isa::DotProduct | Isa::I8mm => all(windows, weights, initial, sink),
         #[cfg(target_arch = "x86_64")]

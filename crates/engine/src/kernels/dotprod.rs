@@ -7,7 +7,7 @@
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 
-use super::neon::{four, raised, shifted};
+use super::neon::{raised, shifted};
 use super::product::{BLOCK, Dot, Packed, QUAD, Rows, Sink, Tile, panel};
 
 pub(crate) fn is_available() -> bool {
@@ -117,7 +117,8 @@ pub(super) unsafe fn dot<I: Instruction, const R: usize, const B: usize>(
                     k += 4 * QUAD;
                 }
                 while k < rows.run_len {
-                    let bytes = std::array::from_fn(|r| I::bytes(four(start.add(r * rows.row_stride + k))));
+                    let bytes =
+                        std::array::from_fn(|r| I::bytes(first_four(start.add(r * rows.row_stride + k))));
                     add_quad::<I, R, 0>(&mut sums, weights, &bytes);
                     weights = weights.add(BLOCK * QUAD);
                     k += QUAD;
@@ -130,6 +131,16 @@ pub(super) unsafe fn dot<I: Instruction, const R: usize, const B: usize>(
             }
         }
     }
+}
+
+/// The four bytes at `from`, and zeros.
+///
+/// # Safety
+/// They may be read.
+#[inline(always)]
+unsafe fn first_four(from: *const u8) -> uint8x16_t {
+    // SAFETY: as the caller promises; every processor of this architecture has the instructions.
+    unsafe { vreinterpretq_u8_u32(vsetq_lane_u32::<0>(from.cast::<u32>().read_unaligned(), vdupq_n_u32(0))) }
 }
 
 /// Adds the products of a block's quad with the quad `LANE` of each row.

@@ -44,7 +44,7 @@ pub(super) fn shifted(bytes: uint8x16_t) -> int8x16_t {
 /// # Safety
 /// They may be read.
 #[inline(always)]
-pub(super) unsafe fn four(from: *const u8) -> uint8x16_t {
+unsafe fn four(from: *const u8) -> uint8x16_t {
     // SAFETY: as the caller promises; every processor of this architecture has the instruction.
     unsafe { vreinterpretq_u8_u32(vdupq_n_u32(from.cast::<u32>().read_unaligned())) }
 }
