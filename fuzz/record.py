@@ -24,9 +24,10 @@ def row(path):
     inputs, covered, corpus = last[-1]
     found = f"**{pathlib.Path(crash[1]).name}**" if crash else "none" if time else "**ended early**"
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    watched = ", AddressSanitizer" if text.startswith("sanitizer: address") else ""
     day = datetime.date.fromtimestamp(path.stat().st_mtime).isoformat()
     return (f"| `{path.stem}` | {int(time[1] if time else inputs):,} | {time[2] + ' s' if time else ''} | {covered} | {corpus} | "
-            f"{found} | {day}, {commit} |")
+            f"{found} | {day}, {commit}{watched} |")
 
 
 def main():
@@ -39,7 +40,7 @@ def main():
         rows[f"{name}` "] = values
     table = ["", "| target | inputs | time | edges covered | corpus | findings | when, commit |",
              "|---|---:|---:|---:|---:|---|---|", *(name + values for name, values in sorted(rows.items())), ""]
-    machine = f"On {platform.machine()}, without a sanitizer."
+    machine = f"On {platform.machine()}; without a sanitizer but where it says so."
     document.write_text(before + BEGIN + "\n" + machine + "\n" + "\n".join(table) + END + after)
 
 

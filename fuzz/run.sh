@@ -4,13 +4,18 @@
 #     fuzz/run.sh [SECONDS] [TARGET...]
 #
 # Corpora are kept in fuzz/corpus, which git ignores; the first run of a target starts from examples of the tree. Needs
-# cargo-fuzz; a stable compiler will do (RUSTC_BOOTSTRAP), without a sanitizer.
+# cargo-fuzz. With a nightly compiler AddressSanitizer watches; a stable one will do (RUSTC_BOOTSTRAP), without it.
 set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:-600}
 [ $# -eq 0 ] || shift
-export RUSTC_BOOTSTRAP=1
-targets=${*:-$(cargo fuzz list)}
+if rustc +nightly --version >/dev/null 2>&1; then
+    fuzz="cargo +nightly fuzz" sanitizer=address
+else
+    fuzz="cargo fuzz" sanitizer=none
+    export RUSTC_BOOTSTRAP=1
+fi
+targets=${*:-$($fuzz list)}
 logs=fuzz/logs
 mkdir -p "$logs"
 
@@ -36,8 +41,9 @@ for target in $targets; do
     seed "$target"
     echo "== $target"
     # A finding is written to fuzz/artifacts, and does not keep the others from running.
-    cargo fuzz run -s none "$target" -- -max_len=16384 -max_total_time="$seconds" -print_final_stats=1 \
-        >"$logs/$target.log" 2>&1 || status=1
+    echo "sanitizer: $sanitizer" >"$logs/$target.log"
+    $fuzz run -s "$sanitizer" "$target" -- -max_len=16384 -max_total_time="$seconds" -print_final_stats=1 \
+        >>"$logs/$target.log" 2>&1 || status=1
     tail -n 3 "$logs/$target.log"
 done
 python3 fuzz/record.py "$logs" docs/fuzz.md

@@ -25,7 +25,8 @@ import time
 
 from soak_cameras import (ROOT, Camera, FolderCamera, HttpCamera, MqttCamera, Photos, PipeCamera, RtspCamera, V4l2Camera,
                           free_port)
-from soak_parts import RESTART_S, Broker, Daemon, Disk, Log, Subscriber, metrics, neighbours, of_process
+from soak_parts import (RESTART_S, Broker, Daemon, Disk, Log, Subscriber, build_heap_probe, heap_in_use, metrics,
+                        neighbours, of_process)
 from soak_report import report
 
 SAMPLE_S = 10
@@ -76,12 +77,19 @@ class Soak:
             cameras.append(PipeCamera("pipe", photos, folder / "slides", rng))
         else:
             self.log.say("skipped", why="ffmpeg is not installed, so there is no camera behind a program")
-        environment, shim = dict(os.environ), pathlib.Path(args.shim).resolve()
+        environment, shim, preload = dict(os.environ), pathlib.Path(args.shim).resolve(), []
         if shim.is_file():
             cameras.append(V4l2Camera("usb", photos, folder / "dev", rng))
-            environment |= {"LD_PRELOAD": str(shim), "V4L2_SHIM_ROOT": str(folder / "dev")}
+            environment["V4L2_SHIM_ROOT"] = str(folder / "dev")
+            preload.append(str(shim))
         else:
             self.log.say("skipped", why="the emulator of a USB camera is not built")
+        if probe := build_heap_probe(folder):
+            environment["SOAK_HEAP"] = str(folder / "heap")
+            preload.append(str(probe))
+        else:
+            self.log.say("skipped", why="there is no C compiler, so nothing is known of the heap's inside")
+        environment["LD_PRELOAD"] = ":".join(preload)
         if why := RtspCamera.is_possible(args.captiond, folder):
             self.log.say("skipped", why=f"{why}, so there is no RTSP camera")
         else:
@@ -102,6 +110,7 @@ class Soak:
         n = 0
         while self.is_sampling:
             process, run = of_process(self.daemon.process.pid), self.daemon.n
+            process |= heap_in_use(self.folder / "heap", time.time() - SAMPLE_S - 5)
             answer = metrics(self.http_port) or {}
             kept = {name: value for name, value in answer.items()
                     if "_bucket" not in name or 'stage="total"' in name}
@@ -206,8 +215,8 @@ class Soak:
         if self.disk.is_own:
             each.append(("disk full while the broker is away", self.disk_is_full_without_a_broker))
         if may_kill:
-            each += [("daemon killed", self.daemon_dies),
-                     ("daemon killed while the broker is away", self.daemon_dies_without_a_broker)]
+            each += 2 * [("daemon killed", self.daemon_dies),
+                         ("daemon killed while the broker is away", self.daemon_dies_without_a_broker)]
         self.rng.shuffle(each)
         return each
 
@@ -215,23 +224,22 @@ class Soak:
         return self.done_s + time.time() - leg
 
     def drive(self):
-        """A fault, then quiet, until the time is over. The daemon is killed in the first half alone, so that what grows
-        slowly has an hour to show itself."""
+        """A fault, then quiet, until the time is over. The daemon is killed in the first round of faults alone, so that what
+        grows slowly has all the rest to show itself."""
         leg, length = time.time(), self.args.minutes * 60
         every = min(self.args.every, length / 10)
         waited, why = self.recover(leg)
         self.log.say("started", took_s=waited, why=why)
-        waiting, due = [], time.time() + every
+        waiting, is_first, due = [], True, time.time() + every
         while self.elapsed(leg) < length - every:
             if not waiting:
-                waiting = self.faults(self.elapsed(leg) < length / 2)
+                waiting = self.faults(is_first and self.elapsed(leg) < length / 2)
+                is_first = False
             while time.time() < due:
                 self.ask(1)
                 time.sleep(min(15, max(due - time.time(), 0)))
             due += every
             name, act = waiting.pop()
-            if "daemon killed" in name and self.elapsed(leg) >= length / 2:
-                continue
             self.inject(name, act)
             due = max(due, time.time() + 10)
         while self.elapsed(leg) < length:

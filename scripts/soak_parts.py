@@ -186,10 +186,32 @@ def of_process(pid):
         status = pathlib.Path(f"/proc/{pid}/status").read_text()
         value = lambda key: int(next(line for line in status.splitlines() if line.startswith(key)).split()[1])
         ticks = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return {"rss_kb": value("VmRSS:"), "threads": value("Threads:"), "fds": len(os.listdir(f"/proc/{pid}/fd")),
+        return {"rss_kb": value("VmRSS:"), "anon_kb": value("RssAnon:"), "file_kb": value("RssFile:"), "threads": value("Threads:"), "fds": len(os.listdir(f"/proc/{pid}/fd")),
                 "cpu_s": (int(ticks[11]) + int(ticks[12])) / os.sysconf("SC_CLK_TCK")}
     except (OSError, StopIteration):
         return {}
+
+
+def build_heap_probe(folder):
+    """What is preloaded to see what the allocator has in use; None where it cannot be built."""
+    library = folder / "soak_heap.so"
+    command = ["cc", "-shared", "-fPIC", "-O1", "-pthread", "-o", library, pathlib.Path(__file__).parent / "soak_heap.c"]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return library
+
+
+def heap_in_use(path, since):
+    """Of the last line of the probe: bytes that the heaps have, that are in use there, and mapped apart. Nothing when that
+    is from before `since`, or there is none."""
+    try:
+        *_, last = path.read_text().splitlines()
+        at, heaps, in_use, apart = map(int, last.split())
+    except (OSError, ValueError):
+        return {}
+    return {"heaps_kb": heaps // 1024, "in_use_kb": (in_use + apart) // 1024} if at >= since else {}
 
 
 def neighbours():

@@ -22,6 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::allocator::Tidy;
 use crate::captures::{Captures, HANG};
 use crate::cli::EXIT_FAILURE;
 use crate::config::{CameraConfig, Config, ENGINE};
@@ -346,7 +347,7 @@ fn start_captures(
 }
 
 /// Looks after the captures until shutdown is requested, and gives them back to be joined. Reloads are heeded here,
-/// since cameras come and go by them, and so are heat and short memory.
+/// since cameras come and go by them, and so are heat and short memory; memory that is free goes back to the system.
 fn watch(
     mut captures: Captures,
     mut reloader: Option<Reloader>,
@@ -357,9 +358,11 @@ fn watch(
 ) -> anyhow::Result<JoinHandle<Captures>> {
     let shutdown = shutdown.clone();
     let mut trouble = Trouble::default();
+    let mut tidy = Tidy::new(Instant::now());
     spawn("watch", move || {
         while !shutdown.wait_for(LOOK_AFTER) {
             captures.look_after(Instant::now(), &health);
+            tidy.look(Instant::now());
             if let Some(reloader) = &mut reloader {
                 reloader.heed(&mut captures);
             }

@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// How the lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,12 +19,14 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging to stderr. `filter` is in the syntax of `tracing_subscriber::EnvFilter`.
+/// Starts logging to stderr. `filter` is in the syntax of `tracing_subscriber::EnvFilter`; a level for everything is not
+/// for the inference engine, see [`without_engine`].
 ///
 /// # Errors
 /// When `filter` cannot be parsed.
 pub fn start(filter: &str, format: LogFormat) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|e| format!("log filter {filter:?}: {e}"))?;
+    let filter =
+        EnvFilter::try_new(without_engine(filter)).map_err(|e| format!("log filter {filter:?}: {e}"))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // A second start is a test's; the first one stays.
     drop(match format {
@@ -36,6 +39,15 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), String> {
     });
     panic::set_hook(Box::new(on_panic));
     Ok(())
+}
+
+/// tract says every step of optimizing a graph, hundreds of megabytes of it before the first frame: where everything is
+/// asked for, no more than its infos. Its crates by name get what the filter says.
+fn without_engine(filter: &str) -> String {
+    let is_for_all = |directive: &str| {
+        directive.trim().parse::<LevelFilter>().is_ok_and(|level| level > LevelFilter::INFO)
+    };
+    if filter.split(',').any(is_for_all) { format!("tract=info,{filter}") } else { filter.to_owned() }
 }
 
 thread_local! {
@@ -80,6 +92,29 @@ mod tests {
         assert_eq!(contained(|| 7), Some(7));
         assert_eq!(contained(|| -> u8 { panic!("as drivers do") }), None);
         assert!(!CONTAINED.get());
+    }
+
+    /// Whether a debug message of a crate of tract's, and one of the daemon, is logged with this filter.
+    fn is_logged(filter: &str) -> (bool, bool) {
+        let filter = EnvFilter::try_new(without_engine(filter)).unwrap();
+        let subscriber =
+            tracing_subscriber::layer::SubscriberExt::with(tracing_subscriber::registry(), filter);
+        tracing::subscriber::with_default(subscriber, || {
+            let tract = tracing::enabled!(target: "tract_linalg::optim", tracing::Level::DEBUG);
+            (tract, tracing::enabled!(target: "captiond::mqtt", tracing::Level::DEBUG))
+        })
+    }
+
+    #[test]
+    fn the_engine_says_its_steps_only_where_it_is_named() {
+        assert_eq!(is_logged("trace"), (false, true));
+        assert_eq!(is_logged("warn,DEBUG"), (false, true));
+        assert_eq!(is_logged("trace,tract=debug"), (true, true));
+        assert_eq!(is_logged("debug,tract_linalg=trace"), (true, true));
+        assert_eq!(is_logged("tract_linalg=trace"), (true, false));
+        assert_eq!(is_logged("info,captiond=debug"), (false, true));
+        // A quiet filter is not made louder.
+        assert_eq!(without_engine("error"), "error");
     }
 
     #[test]

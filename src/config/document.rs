@@ -38,6 +38,7 @@ Cameras come, go and change without a word to the others, and so do their prompt
 What cannot change is named in the log and in an event on `bridge/event`, and waits for a restart: `bundle`, `engine`, `engine_library`, `device`, `device_bytes_max`, `device_cache`, `threads`, `[http]`, `[worker]` and everything of `[mqtt]`; of a camera its `bundle`, and a larger `bytes_max` than that of any camera at the start.
 A configuration with a problem changes nothing: the problems are in the log and in an event.
 `$CAPTIOND_LOG` or `--log` sets what is logged to stderr, such as `debug` or `captiond::mqtt=debug`; `$CAPTIOND_LOG_FORMAT` or `--log-format` sets how, `text` or `json`.
+A level for everything leaves out what the inference engine says while it loads, which is hundreds of megabytes; `trace,tract=trace` asks for that too.
 
 Every key with its default, except the cameras, which have no default:
 
