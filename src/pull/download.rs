@@ -11,11 +11,11 @@ use reqwest::{Client, Response, StatusCode, redirect};
 use tokio::runtime::Runtime;
 
 const REDIRECTS_MAX: usize = 5;
-/// Tries in a row that bring nothing.
+/// Tries in a row that bring next to nothing.
 const TRIES_MAX: u32 = 4;
 /// Between two of them, times their number.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Least bytes that a server must send within the patience.
+/// Least bytes that a server must send for each time of the patience.
 const LEAST: u64 = 1024;
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
@@ -65,17 +65,20 @@ impl Downloads {
     /// bytes will be compared with a hash. Blocks.
     ///
     /// # Errors
-    /// When several tries in a row bring nothing, or the server refuses; what has come stays beside `to`.
+    /// When several tries in a row bring next to nothing, or the server refuses; what has come stays beside `to`.
     pub(super) fn file(&self, url: &str, to: &Path, size: Size, hashed: bool) -> Result<()> {
         let part = beside(to, ".part");
         let mut tries = 0;
         loop {
-            let before = length(&part);
+            let (before, started) = (length(&part), Instant::now());
             match self.runtime.block_on(self.part(url, &part, size, hashed)) {
                 Ok(()) => break,
                 Err(Stopped::Refused(e)) => return Err(e.context(format!("fetch {url}"))),
                 Err(Stopped::Cut(e)) => {
-                    tries = if length(&part) > before { 1 } else { tries + 1 };
+                    // A byte a try is no progress, or a server that drips would be asked for ever.
+                    let came = length(&part).saturating_sub(before);
+                    let is_slow = is_slow(came, started.elapsed(), self.patience);
+                    tries = if is_slow { tries + 1 } else { 1 };
                     if tries > TRIES_MAX {
                         let kept = length(&part);
                         return Err(e.context(format!("fetch {url} ({kept} bytes are kept)")));
@@ -156,9 +159,11 @@ impl Downloads {
             }
             file.write_all(&piece).map_err(|e| Stopped::Refused(anyhow!("write: {e}")))?;
             if window.elapsed() >= self.patience {
-                if have - before < LEAST {
-                    let seconds = self.patience.as_secs_f32();
-                    return Err(Stopped::Cut(anyhow!("it sends {} bytes in {seconds} s", have - before)));
+                let (came, within) = (have - before, window.elapsed());
+                if is_slow(came, within, self.patience) {
+                    let (within, patience) = (within.as_secs_f32(), self.patience.as_secs_f32());
+                    let why = format!("it sends {came} bytes in {within:.1} s, less than {LEAST} in {patience} s");
+                    return Err(Stopped::Cut(anyhow!(why)));
                 }
                 (window, before) = (Instant::now(), have);
             }
@@ -187,6 +192,14 @@ pub(super) struct Size {
     pub(super) most: u64,
 }
 
+/// Whether so many bytes in that time are less than [`LEAST`] for each time of the patience in it, or for one.
+///
+/// A rate and no number, so that what lay in buffers while this process had to wait makes no slow server a fast one.
+fn is_slow(bytes: u64, within: Duration, patience: Duration) -> bool {
+    let times = within.as_secs_f64() / patience.as_secs_f64().max(f64::MIN_POSITIVE);
+    (bytes as f64) < LEAST as f64 * times.max(1.0)
+}
+
 /// Whether a request that could not be sent may fare better the next time.
 fn unsent(e: &reqwest::Error) -> Stopped {
     let why = anyhow!("{}", chain(e));
@@ -211,4 +224,21 @@ fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(end);
     name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_slow_by_its_rate_however_long_nobody_looked() {
+        let second = Duration::from_secs(1);
+        for stalled in [1, 10, 3600] {
+            let within = second * stalled;
+            assert!(is_slow(20 * u64::from(stalled), within, second), "20 bytes a second");
+            assert!(!is_slow(2 * LEAST * u64::from(stalled), within, second), "twice what it must");
+        }
+        assert!(is_slow(LEAST - 1, Duration::ZERO, second), "a short try must bring as much as a window");
+        assert!(!is_slow(LEAST, Duration::ZERO, second));
+    }
 }
