@@ -23,6 +23,7 @@
 mod bridge;
 pub mod bundle;
 mod captioner;
+mod choice;
 mod decode;
 mod encoder;
 mod models;

@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::bridge::{Bridge, Memory};
 use crate::bundle::{Bundle, DecoderSettings, Manifest, RerankSettings, Role, TokenizerSettings};
 use crate::captioner::{Caption, Captioner};
+use crate::choice::choose;
 use crate::encoder::{ImageEncoder, ImageView, TextEncoder};
 use crate::noise::Noise;
 use crate::regions::regions;
@@ -173,12 +174,16 @@ impl Models {
             return writer(&mut self.writer)?.captioner.caption(&conditioned, prompt);
         };
         let mut inputs = self.inputs(&conditioned, &rerank);
+        if rerank.summed && self.memory.is_some() {
+            inputs.push(self.summed(&conditioned, &bridged));
+        }
         if rerank.unprojected && self.memory.is_some() {
             inputs.push(bridged);
         }
         let candidates = self.candidates(&inputs, prompt, rerank.n_candidates)?;
         let anchors = [(view.embedding.as_slice(), 1.0), (conditioned.as_slice(), rerank.memory_weight)];
-        let best = rerank_by(&mut self.text_encoder, &anchors, &candidates, rerank.fluency)?;
+        let tokenizer = &writer(&mut self.writer)?.tokenizer;
+        let best = choose(&mut self.text_encoder, tokenizer, &anchors, &candidates, &rerank)?;
         Ok(candidates.into_iter().nth(best).unwrap_or_else(|| Caption { text: String::new(), score: 0.0 }))
     }
 
@@ -305,6 +310,13 @@ impl Models {
         rows.chunks_exact(self.manifest.embedding.dim).flat_map(row).collect()
     }
 
+    /// Row by row the sum of both, scaled to unit norm.
+    fn summed(&self, one: &[f32], other: &[f32]) -> Vec<f32> {
+        let mut rows: Vec<f32> = std::iter::zip(one, other).map(|(a, b)| a + b).collect();
+        rows.chunks_exact_mut(self.manifest.embedding.dim).for_each(vector::normalize);
+        rows
+    }
+
     fn projected(&self, rows: &[f32]) -> Vec<f32> {
         let row = |row: &[f32]| self.memory.as_ref().map_or_else(|| row.to_vec(), |memory| memory.apply(row));
         rows.chunks_exact(self.manifest.embedding.dim).flat_map(row).collect()
@@ -324,26 +336,4 @@ fn check_labels(labels: &[String]) -> Result<(), String> {
         return Err(format!("a label is empty or longer than {MAX_LABEL_CHARS} characters"));
     }
     Ok(())
-}
-
-/// The candidate with the largest `sum of weight * cosine with an anchor + fluency * mean log-probability`, as an index.
-/// Anchors are unit embeddings (embed_dim), or several such rows of which the first counts.
-///
-/// # Errors
-/// When the text encoder fails.
-fn rerank_by(
-    text_encoder: &mut TextEncoder,
-    anchors: &[(&[f32], f32)],
-    candidates: &[Caption],
-    fluency: f32,
-) -> Result<usize, CaptionError> {
-    let texts: Vec<&str> = candidates.iter().map(|candidate| candidate.text.as_str()).collect();
-    let embeddings = text_encoder.encode(&texts)?;
-    let near = |text: &[f32]| -> f32 {
-        anchors.iter().map(|(anchor, weight)| weight * vector::dot(text, &anchor[..text.len()])).sum()
-    };
-    let values: Vec<f32> = std::iter::zip(&embeddings, candidates)
-        .map(|(text, candidate)| near(text) + fluency * candidate.score.ln())
-        .collect();
-    Ok(vector::top(&values, 1).first().copied().unwrap_or(0))
 }

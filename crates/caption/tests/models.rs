@@ -161,6 +161,8 @@ fn a_choice_among_one_caption_is_no_choice() {
             fluency: 0.1,
             memory_weight: 0.0,
             unprojected: false,
+            summed: false,
+            agreement: 0.0,
             samples: None,
         });
     });

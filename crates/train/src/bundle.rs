@@ -63,6 +63,12 @@ pub struct BundleArgs {
     /// Search the image embedding without the text memory, too
     #[arg(long, action = clap::ArgAction::Set)]
     pub unprojected: Option<bool>,
+    /// Search the normed sum of the image embedding with and without the text memory, too
+    #[arg(long)]
+    pub summed: bool,
+    /// Weight in that choice of a caption's mean likeness to the others
+    #[arg(long, default_value_t = 0.0)]
+    pub agreement: f32,
     /// Beams from noisy copies of the image embedding that join the choice
     #[arg(long)]
     pub samples: Option<usize>,
@@ -264,8 +270,8 @@ fn files(args: &BundleArgs, recipe: &Recipe) -> Result<Vec<(&'static str, Vec<u8
     Ok(files)
 }
 
-/// The choice among captions that a recipe asks for.
-fn rerank(recipe: &Recipe) -> Option<RerankSettings> {
+/// The choice among captions that a recipe asks for, with what only bundles know.
+fn rerank(args: &BundleArgs, recipe: &Recipe) -> Option<RerankSettings> {
     let samples =
         SampleSettings { n: recipe.n_samples, noise_cosine: recipe.sample_cosine, clean: !recipe.noisy_only };
     let samples = (recipe.n_samples > 0).then_some(samples);
@@ -274,6 +280,8 @@ fn rerank(recipe: &Recipe) -> Option<RerankSettings> {
         fluency: recipe.fluency,
         memory_weight: recipe.rerank_memory,
         unprojected: recipe.unprojected,
+        summed: args.summed,
+        agreement: args.agreement,
         samples,
     })
 }
@@ -306,7 +314,7 @@ fn manifest(
 ) -> Manifest {
     let mut decoder = decoder_settings(config);
     decoder.beam_width = recipe.beam_width;
-    decoder.rerank = rerank(recipe);
+    decoder.rerank = rerank(args, recipe);
     Manifest {
         format: FORMAT,
         name: args.name.clone(),

@@ -16,6 +16,12 @@ pub struct RerankSettings {
     /// Whether the image embedding is also searched as it is, without the text memory.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unprojected: bool,
+    /// Whether the normed sum of the embedding with and without the text memory is searched, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub summed: bool,
+    /// Weight, in that sum, of a caption's mean likeness to the other candidates.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub agreement: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<SampleSettings>,
 }

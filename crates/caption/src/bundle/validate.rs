@@ -64,6 +64,7 @@ fn validate_numbers(manifest: &Manifest) -> Result<(), String> {
             "decoder.rerank.memory_weight",
             &rerank.iter().map(|rerank| rerank.memory_weight).collect::<Vec<_>>(),
         ),
+        ("decoder.rerank.agreement", &rerank.iter().map(|rerank| rerank.agreement).collect::<Vec<_>>()),
         ("vqa.decoder_weight", &[vqa.decoder_weight]),
         ("vqa.similarity_weight", &[vqa.similarity_weight]),
         ("vqa.yes_bias", &[vqa.yes_bias]),
