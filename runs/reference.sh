@@ -45,7 +45,8 @@ decoder --out runs/answers --init runs/decoder --sources flickr30k flickr8k --no
 decoder --out runs/memory --init runs/cooled --sources flickr30k flickr8k coco --steps 0
 
 bundle() {
-    "$train" bundle --text runs/text --encoder runs/tuned --decoder runs/answers --memory-from runs/memory "$@"
+    "$train" bundle --text runs/text --encoder runs/tuned --decoder runs/answers --memory-from runs/memory \
+        --fluency 0.4 "$@"
 }
 "$train" questions --data "$data" --split dev --n-per-kind 700 --out runs/questions.jsonl
 # Weights and temperatures of the answers are fitted on training photos; the bundle that ships has them.
