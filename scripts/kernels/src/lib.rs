@@ -1,6 +1,6 @@
 //! The files of `crates/engine/src/kernels` as they are, a place without memory behind what they read, and one product
 //! to count.
-#![cfg_attr(not(test), expect(dead_code, reason = "the engine uses all of it"))]
+#![expect(dead_code, reason = "the engine uses all of it")]
 
 pub mod kernels;
 
