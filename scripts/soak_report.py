@@ -11,8 +11,8 @@ import re
 import statistics
 import time
 
-# Of each run of the daemon. The heap fills up to the most that ever was in use at a time, which chance raises for a while:
-# each doubling of the time may add as much as the one before. Of runs of an hour the first five minutes showed that rise.
+# Of each run of the daemon. The heap fills up to the most that ever was in use at a time, and chance raises that ever more
+# seldom, not never: a doubling of the time may add as much as the one before. Of a run shorter than two hours it is a sixth.
 WARM_UP_S = 1200
 BLOCK_S = 120
 WINDOW_S = 300
