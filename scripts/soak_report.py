@@ -378,7 +378,7 @@ def plot(judgement):
     return svg(panels, [(hour(fault["since"]), fault["name"]) for fault in run.faults], hours)
 
 
-def report(folder, docs):
+def report(folder, docs, note=""):
     """Prints the report, writes it beside the log and into `docs` if that is given. Whether every verdict is good."""
     judgement = Judgement(Run(folder))
     verdicts = judgement.verdicts()
@@ -387,7 +387,7 @@ def report(folder, docs):
         "# Soak", "",
         f"The daemon on cameras of every kind with one fault after another, on {day}. "
         "Made by `scripts/soak.py --report --write-docs`; how it is done and judged stands in the scripts.", "",
-        *summary(judgement), "", "| verdict | |", "|---|---|",
+        *summary(judgement), *([f"- {note}"] if note else []), "", "| verdict | |", "|---|---|",
         *(f"| {what} | {WORDS[good]} |" for what, good in verdicts.items()), "",
         *tables(judgement.run), "", "![Memory, threads, latency, captions over the hours](plots/soak.svg)", "",
         "Dashed lines are faults. Recovered means: every camera has given a caption of a new scene since, over the broker, "
