@@ -303,6 +303,7 @@ def main():
     args.add_argument("--seed", type=int, default=1)
     args.add_argument("--out", default="", help="the folder of the log, and of all that the run needs")
     args.add_argument("--report", action="store_true", help="judge what is in FOLDER, and run nothing")
+    args.add_argument("--note", default="", help="a sentence for the report that the log cannot know: how captiond was built")
     args.add_argument("--write-docs", action="store_true", help="write the report into docs/soak.md and docs/plots")
     args = args.parse_args()
     # The log resumes from where it is; what was mounted and started does not stay behind.
@@ -317,7 +318,7 @@ def main():
                 soak.end()
             finally:
                 soak.close()
-        sys.exit(0 if report(folder, ROOT / "docs" if args.write_docs else None) else 1)
+        sys.exit(0 if report(folder, ROOT / "docs" if args.write_docs else None, args.note) else 1)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import re
 import statistics
 import time
 
-# Of each run of the daemon. The heap fills up to the most that ever was in use at a time, which chance raises for a while:
-# each doubling of the time may add as much as the one before. Of runs of an hour the first five minutes showed that rise.
+# Of each run of the daemon. The heap fills up to the most that ever was in use at a time, and chance raises that ever more
+# seldom, not never: a doubling of the time may add as much as the one before. Of a run shorter than two hours it is a sixth.
 WARM_UP_S = 1200
 BLOCK_S = 120
 WINDOW_S = 300
@@ -378,7 +378,7 @@ def plot(judgement):
     return svg(panels, [(hour(fault["since"]), fault["name"]) for fault in run.faults], hours)
 
 
-def report(folder, docs):
+def report(folder, docs, note=""):
     """Prints the report, writes it beside the log and into `docs` if that is given. Whether every verdict is good."""
     judgement = Judgement(Run(folder))
     verdicts = judgement.verdicts()
@@ -387,7 +387,7 @@ def report(folder, docs):
         "# Soak", "",
         f"The daemon on cameras of every kind with one fault after another, on {day}. "
         "Made by `scripts/soak.py --report --write-docs`; how it is done and judged stands in the scripts.", "",
-        *summary(judgement), "", "| verdict | |", "|---|---|",
+        *summary(judgement), *([f"- {note}"] if note else []), "", "| verdict | |", "|---|---|",
         *(f"| {what} | {WORDS[good]} |" for what, good in verdicts.items()), "",
         *tables(judgement.run), "", "![Memory, threads, latency, captions over the hours](plots/soak.svg)", "",
         "Dashed lines are faults. Recovered means: every camera has given a caption of a new scene since, over the broker, "
