@@ -10,7 +10,8 @@ use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 
 use super::batch::{Batch, Row, Shown, padded};
-use super::{DecoderArgs, graphs, loss};
+use super::loss::loss;
+use super::{DecoderArgs, graphs};
 use crate::bundle::MAX_NEW_TOKENS;
 use crate::embed::TextTower;
 use crate::model::{Decoder, DecoderConfig};
@@ -107,7 +108,7 @@ impl<'a> Critic<'a> {
         let (ids, learned, n_learned) = padded(&learned, device);
         let inputs = self.shown.stacked(&shown, device);
         // No smoothing: what is unlearned would else make every other token likelier.
-        Ok(loss(model, Batch { inputs, ids, learned, n_learned }, 0.0))
+        loss(model, Batch { inputs, ids, learned, n_learned }, 0.0)
     }
 
     /// How much better each caption is than the others of its embedding, in standard deviations of the step.
