@@ -52,6 +52,7 @@ pub struct DecoderArgs {
     #[command(flatten)]
     #[serde(skip)]
     pub switches: Switches,
+    /// Sources of the corpus; `pairs` are the captions of the encoder's photos
     #[arg(long, num_args = 1.., default_values_t = ["flickr30k".to_owned(), "flickr8k".to_owned()])]
     pub sources: Vec<String>,
     /// Leave out every sentence that the encoder saw beside a photo

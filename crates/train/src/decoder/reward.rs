@@ -88,7 +88,7 @@ impl<'a> Critic<'a> {
         let n_inputs = (self.args.batch / n_captions).max(1);
         let rows: Vec<usize> =
             (0..n_inputs).map(|_| self.judged[rng.random_range(0..self.judged.len())]).collect();
-        let inputs: Vec<Vec<f32>> = rows.iter().map(|row| self.shown.input(*row, rng)).collect();
+        let inputs: Vec<Vec<f32>> = rows.iter().map(|row| self.shown.input(&[*row], rng)).collect();
         let written = self
             .writers(model, step)?
             .map(&inputs, |captioner, input| Ok(captioner.candidates(input, &[], n_captions)?))?;
