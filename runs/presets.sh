@@ -80,6 +80,8 @@ for seed in $seeds; do
     both "captiond-$seed" presets:captiond --preset captiond "${text_only[@]}"
     # What the encoder's photos are called may be read where the oracle reads it too, beside them.
     both "captiond_all-$seed" presets:captiond,_all_sentences --preset captiond
+    # The sentences of the oracle and no others: what is left between the two is what photos add.
+    both "captiond_pairs-$seed" presets:captiond,_the_sentences_of_oracle --preset captiond --sources pairs
     both "oracle-$seed" 'presets:oracle synthetic:oracle' --preset oracle "${real[@]}"
     both "text-$seed" 'presets:text noise:1 synthetic:text' --preset text "${text_only[@]}"
     both "capdec-$seed" 'presets:capdec noise:0.45 synthetic:text_and_noise' --preset capdec "${text_only[@]}"
@@ -90,6 +92,9 @@ for seed in $seeds; do
     both "decap-$seed" presets:decap --preset decap "${text_only[@]}"
     both "viecap-$seed" presets:viecap --preset viecap "${text_only[@]}"
     both "noise_0.3-$seed" noise:0.3 --preset capdec --noise-cosine 0.3 "${text_only[@]}"
+    # Noise that lies where captions differ, as large as leaves them as ignorant as a photo.
+    both "capdec_captions-$seed" presets:capdec,_noise_of_captions --preset capdec --noise-from captions \
+        --noise-cosine 0.5 "${text_only[@]}"
 done
 
 for seed in $seeds; do

@@ -95,10 +95,13 @@ pub fn held_out(data: &Path) -> Result<HashSet<String>> {
     Ok(pairs(data, "dev")?.iter().flat_map(|pair| &pair.captions).map(|c| wording(c)).collect())
 }
 
+/// The name under which the captions of the encoder's photos are a source.
+pub const PAIRS: &str = "pairs";
+
 /// What of the corpus a decoder is trained on.
 #[derive(Clone, Debug)]
 pub struct CorpusFilter {
-    /// Names of the corpus' sources, e.g. `flickr30k`.
+    /// Names of the corpus' sources, e.g. `flickr30k`, or [`PAIRS`].
     pub sources: Vec<String>,
     /// Drop sentences with the wording of any caption of the encoder's photos.
     pub exclude_pairs: bool,
@@ -114,12 +117,19 @@ pub fn corpus_groups(data: &Path, filter: &CorpusFilter) -> Result<Vec<Vec<Strin
     if filter.exclude_pairs {
         seen.extend(pairs(data, "train")?.iter().flat_map(|pair| &pair.captions).map(|c| wording(c)));
     }
+    let mut usable =
+        |text: &str| (3..=filter.words_max).contains(&text.split(' ').count()) && seen.insert(wording(text));
     let mut groups: Vec<Vec<String>> = Vec::new();
+    if filter.sources.iter().any(|source| source == PAIRS) {
+        for pair in pairs(data, "train")? {
+            groups.push(pair.captions.iter().map(|text| tidy(text)).filter(|text| usable(text)).collect());
+        }
+        groups.retain(|group| !group.is_empty());
+    }
     let mut group_of = std::collections::HashMap::new();
     for row in rows.iter().filter(|row| filter.sources.contains(&row.source)) {
         let text = tidy(&row.text);
-        let n_words = text.split(' ').count();
-        if !(3..=filter.words_max).contains(&n_words) || !seen.insert(wording(&text)) {
+        if !usable(&text) {
             continue;
         }
         if row.image_id.is_empty() {

@@ -158,6 +158,19 @@ pub fn centre(row: &mut [f32], mean: &[f32]) {
     caption::normalize(row);
 }
 
+/// Turns a unit row toward `direction`, of any length, until just this cosine with itself is left. A direction that
+/// leads nowhere else leaves it as it is.
+pub fn turn(row: &mut [f32], direction: &[f32], cosine: f32) {
+    let shared: f32 = row.iter().zip(direction).map(|(a, b)| a * b).sum();
+    let across: Vec<f32> = row.iter().zip(direction).map(|(a, b)| b - shared * a).collect();
+    let norm = across.iter().map(|x| x * x).sum::<f32>().sqrt();
+    if norm < 1e-6 {
+        return;
+    }
+    let sine = (1.0 - cosine * cosine).max(0.0).sqrt() / norm;
+    row.iter_mut().zip(&across).for_each(|(x, across)| *x = cosine * *x + sine * across);
+}
+
 /// The embeddings that the folder `cache` holds under `key`, a hash of all that they depend on; else those that
 /// `compute` gives, which are then kept there.
 ///
@@ -214,4 +227,23 @@ fn compute(tower: &TextTower, sequences: &[Vec<u32>]) -> Result<Embeddings> {
         progress.count(group_idx * GROUP + group.len(), n);
     }
     Ok(Embeddings { dim: EMBED_DIM, data })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_is_turned_keeps_its_length_and_the_cosine() {
+        let start = [0.6, 0.0, 0.8, 0.0];
+        let direction = [3.0, -2.0, 1.0, 5.0];
+        let dot = |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
+        let mut turned = start;
+        turn(&mut turned, &direction, 0.7);
+        assert!((dot(&turned, &turned) - 1.0).abs() < 1e-6 && (dot(&turned, &start) - 0.7).abs() < 1e-6);
+        assert!(dot(&turned, &direction) > dot(&start, &direction));
+        let mut alone = start;
+        turn(&mut alone, &[1.2, 0.0, 1.6, 0.0], 0.7);
+        assert_eq!(alone, start, "there is nowhere to turn to");
+    }
 }

@@ -335,6 +335,33 @@ fn dev_wording_never_enters_the_corpus() {
 }
 
 #[test]
+fn the_captions_of_the_encoders_photos_are_a_source_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    toy_data(dir.path());
+    let pair = |split: &str, captions: &[&str]| {
+        serde_json::json!({"image": "x.jpg", "source": "toy", "split": split, "captions": captions})
+            .to_string()
+    };
+    let train = pair(
+        "train",
+        &["A bird on  a branch.", "a bird on a branch", "Birds in a tree.", "A fish in a bowl!"],
+    );
+    let pairs = [train, pair("dev", &["a fish in a bowl"])].join("\n");
+    std::fs::write(dir.path().join("pairs.jsonl"), pairs).unwrap();
+    let mut filter =
+        crate::data::CorpusFilter { sources: vec!["pairs".to_owned()], exclude_pairs: false, words_max: 25 };
+    let groups = crate::data::corpus_groups(dir.path(), &filter).unwrap();
+    assert_eq!(
+        groups,
+        [["A bird on a branch.", "Birds in a tree."]],
+        "each wording once, none of a dev photo"
+    );
+    filter.exclude_pairs = true;
+    let error = crate::data::corpus_groups(dir.path(), &filter).unwrap_err();
+    assert!(error.to_string().contains("no usable sentence of the sources pairs"), "{error}");
+}
+
+#[test]
 fn a_decoder_comes_back_from_its_bundle_as_it_was_exported() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();

@@ -241,7 +241,7 @@ fn train(
             .collect();
         let batch = shown.batch(&chosen, &mut rng, device)?;
         let n_learned = batch.n_learned;
-        let loss = decoder::loss(&model, batch, LABEL_SMOOTHING);
+        let loss = decoder::loss(&model, batch, LABEL_SMOOTHING)?;
         let value = f64::from(loss.clone().into_scalar::<f32>());
         ensure!(value.is_finite(), "the loss is not finite at step {step}: lower --lr");
         let lr = learning_rate(step, args.steps, args.warmup_steps, args.lr);

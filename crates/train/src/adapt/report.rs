@@ -45,7 +45,7 @@ impl Perplexity {
             for chunk in rows.chunks(BATCH) {
                 let batch = shown.batch(chunk, &mut step_rng(0, 0), &device)?;
                 let n_learned = batch.n_learned;
-                sum += f64::from(decoder::loss(model, batch, 0.0).into_scalar::<f32>()) * n_learned as f64;
+                sum += f64::from(decoder::loss(model, batch, 0.0)?.into_scalar::<f32>()) * n_learned as f64;
                 n += n_learned;
             }
             Ok((n > 0).then(|| (sum / n as f64).exp()))

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use tokenizers::Tokenizer;
 
 use super::examples::{Example, Examples};
-use crate::recipe::{Centre, MemoryUse, Recipe};
+use crate::recipe::{Centre, MemoryUse, NoiseFrom, Recipe};
 use crate::tokenizer::{self, PAD};
 
 /// Everything that turns an example into a row of a batch.
@@ -53,8 +53,8 @@ impl Shown<'_> {
     pub fn batch(&self, chosen: &[usize], rng: &mut ChaCha8Rng, device: &Device) -> Result<Batch> {
         let mut inputs = Vec::with_capacity(chosen.len());
         for idx in chosen {
-            let row = self.examples.input_row(*idx, self.recipe.target, rng);
-            inputs.push(self.input(row, rng));
+            let rows = self.examples.input_rows(*idx, self.recipe.target, rng);
+            inputs.push(self.input(&rows, rng));
         }
         let inputs = self.stacked(&inputs, device);
         let inputs = match &self.memory {
@@ -64,7 +64,11 @@ impl Shown<'_> {
                     .map(|idx| Some(self.examples.rows[*idx].own))
                     .map(|own| own.filter(|_| rng.random_bool(self.recipe.exclude_own)))
                     .collect();
-                memory.project(inputs, &own)
+                let projected = memory.project(inputs.clone(), &own);
+                let share = || f32::from(u8::from(rng.random_bool(self.recipe.memory_share)));
+                let shares: Vec<f32> = std::iter::repeat_with(share).take(chosen.len()).collect();
+                let shares = Tensor::<1>::from_data(shares.as_slice(), device).reshape([chosen.len(), 1, 1]);
+                projected * shares.clone() + inputs * shares.neg().add_scalar(1.0)
             }
             _ => inputs,
         };
@@ -72,9 +76,9 @@ impl Shown<'_> {
         Ok(Batch { inputs, ids, learned, n_learned })
     }
 
-    /// What the decoder is shown of a row of the inputs, (R, D): noisy copies of it.
-    pub fn input(&self, row: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
-        let mut embedding: Vec<f32> = self.examples.inputs().row(row).collect();
+    /// What the decoder is shown of the mean of some rows of the inputs, (R, D): noisy copies of it.
+    pub fn input(&self, rows: &[usize], rng: &mut ChaCha8Rng) -> Vec<f32> {
+        let mut embedding = self.mean_of(rows);
         if self.recipe.centre == Centre::C3 {
             crate::embed::centre(&mut embedding, &self.mean);
         }
@@ -82,10 +86,30 @@ impl Shown<'_> {
         (0..self.recipe.n_regions)
             .flat_map(|_| {
                 let mut copy = embedding.clone();
-                noise.apply(&mut copy, rng);
+                match self.recipe.noise_from {
+                    NoiseFrom::Gauss => noise.apply(&mut copy, rng),
+                    NoiseFrom::Captions => {
+                        let cosine =
+                            noise.cosine_min + (noise.cosine_max - noise.cosine_min) * rng.random::<f32>();
+                        crate::embed::turn(&mut copy, &self.examples.difference(rng), cosine);
+                    }
+                }
                 copy
             })
             .collect()
+    }
+
+    fn mean_of(&self, rows: &[usize]) -> Vec<f32> {
+        let inputs = self.examples.inputs();
+        if let [row] = rows {
+            return inputs.row(*row).collect();
+        }
+        let mut mean = vec![0.0; inputs.dim];
+        for row in rows {
+            mean.iter_mut().zip(inputs.row(*row)).for_each(|(mean, x)| *mean += x);
+        }
+        caption::normalize(&mut mean);
+        mean
     }
 
     /// (B, R, D) of what [`Self::input`] gave.

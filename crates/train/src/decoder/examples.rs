@@ -25,6 +25,8 @@ pub const WORDS_MAX: usize = 25;
 /// Tokens of a question and of an answer; together they fit the sentences' lengths.
 const QUESTION_TOKENS_MAX: usize = 32;
 const ANSWER_TOKENS_MAX: usize = 8;
+/// Photos that are tried for one with two captions.
+const DRAWS: usize = 100;
 /// Photos between two progress lines.
 const CHUNK: usize = 64;
 
@@ -64,21 +66,39 @@ impl Examples {
         self.images.as_ref().unwrap_or(&self.texts)
     }
 
-    /// The row of the inputs that stands for an example.
-    pub fn input_row(&self, idx: usize, target: Target, rng: &mut impl Rng) -> usize {
+    /// The rows of the inputs whose mean stands for an example.
+    pub fn input_rows(&self, idx: usize, target: Target, rng: &mut impl Rng) -> Vec<usize> {
         let Example { own, rows, n_given, .. } = &self.rows[idx];
         if self.images.is_some() {
-            return rows.start;
+            return vec![rows.start];
         }
         if *n_given > 1 {
             // All captions of the photo together led to the question.
-            return rng.random_range(rows.clone());
+            return vec![rng.random_range(rows.clone())];
         }
         if target == Target::Own || rows.len() < 2 {
-            return *own;
+            return vec![*own];
+        }
+        if target == Target::Rest {
+            return rows.clone().filter(|row| row != own).collect();
         }
         let other = rng.random_range(rows.start..rows.end - 1);
-        if other >= *own { other + 1 } else { other }
+        vec![if other >= *own { other + 1 } else { other }]
+    }
+
+    /// From one caption of a random photo to another of it, (D): how captions of one thing differ. Zero where no photo
+    /// that is tried has two.
+    pub fn difference(&self, rng: &mut impl Rng) -> Vec<f32> {
+        for _ in 0..DRAWS {
+            let Example { own, rows, n_given, .. } = &self.rows[rng.random_range(0..self.rows.len())];
+            if *n_given > 1 || rows.len() < 2 {
+                continue;
+            }
+            let other = rng.random_range(rows.start..rows.end - 1);
+            let other = if other >= *own { other + 1 } else { other };
+            return self.texts.row(*own).zip(self.texts.row(other)).map(|(a, b)| a - b).collect();
+        }
+        vec![0.0; self.texts.dim]
     }
 }
 

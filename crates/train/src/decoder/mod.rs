@@ -2,6 +2,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod examples;
+mod loss;
 mod reward;
 
 #[cfg(test)]
@@ -11,15 +12,15 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use burn::tensor::activation::log_softmax;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use caption::Bundle;
 use caption::tags::Tagger;
 use serde::Serialize;
 
-use self::batch::{Batch, Prompt, Shown, TrainingMemory};
+use self::batch::{Prompt, Shown, TrainingMemory};
 pub use self::examples::WORDS_MAX;
 use self::examples::{Example, Examples};
+pub(crate) use self::loss::loss;
 use self::reward::Critic;
 use crate::embed::{Moments, TextTower, inputs_of};
 use crate::model::{Decoder, DecoderConfig};
@@ -51,6 +52,7 @@ pub struct DecoderArgs {
     #[command(flatten)]
     #[serde(skip)]
     pub switches: Switches,
+    /// Sources of the corpus; `pairs` are the captions of the encoder's photos
     #[arg(long, num_args = 1.., default_values_t = ["flickr30k".to_owned(), "flickr8k".to_owned()])]
     pub sources: Vec<String>,
     /// Leave out every sentence that the encoder saw beside a photo
@@ -213,7 +215,7 @@ fn train(
         let mut rng = step_rng(args.seed, step);
         let batch = shown.batch(&batches.sample(&mut rng), &mut rng, device)?;
         let n_learned = batch.n_learned;
-        let mut loss = loss(&model, batch, args.label_smoothing);
+        let mut loss = loss(&model, batch, args.label_smoothing)?;
         if let Some(critic) = &mut critic {
             loss = loss + critic.loss(&model, step, &mut rng, device)?;
         }
@@ -324,21 +326,6 @@ fn start(args: &DecoderArgs, config: &DecoderConfig, device: &Device) -> Result<
 /// The adapter's and the decoder's graph.
 fn graphs(model: &Decoder, config: &DecoderConfig) -> Result<(Vec<u8>, Vec<u8>)> {
     Ok((crate::export::adapter::adapter(model, config)?, crate::export::decoder::decoder(model)?))
-}
-
-/// Cross-entropy of every token that is learned, up to and with `eos`, with label smoothing.
-pub(crate) fn loss(model: &Decoder, batch: Batch, smoothing: f64) -> Tensor<1> {
-    let [b, n_tokens] = batch.ids.dims();
-    let s = n_tokens - 1;
-    let inputs = batch.ids.clone().narrow(1, 0, s);
-    let targets = batch.ids.narrow(1, 1, s).reshape([b * s, 1]);
-    let logits = model.forward(batch.inputs, inputs);
-    let v = logits.dims()[2];
-    let log_p = log_softmax(logits.reshape([b * s, v]), 1);
-    let hit: Tensor<1> = log_p.clone().gather(1, targets).squeeze_dim(1);
-    let spread: Tensor<1> = log_p.mean_dim(1).squeeze_dim(1);
-    let each = hit.mul_scalar(1.0 - smoothing) + spread.mul_scalar(smoothing);
-    (each * batch.learned.reshape([b * s])).sum().div_scalar(-(batch.n_learned.max(1) as f64))
 }
 
 /// Captions a few clean embeddings with the daemon's own decode loop.

@@ -10,7 +10,8 @@ use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 
 use super::batch::{Batch, Row, Shown, padded};
-use super::{DecoderArgs, graphs, loss};
+use super::loss::loss;
+use super::{DecoderArgs, graphs};
 use crate::bundle::MAX_NEW_TOKENS;
 use crate::embed::TextTower;
 use crate::model::{Decoder, DecoderConfig};
@@ -87,7 +88,7 @@ impl<'a> Critic<'a> {
         let n_inputs = (self.args.batch / n_captions).max(1);
         let rows: Vec<usize> =
             (0..n_inputs).map(|_| self.judged[rng.random_range(0..self.judged.len())]).collect();
-        let inputs: Vec<Vec<f32>> = rows.iter().map(|row| self.shown.input(*row, rng)).collect();
+        let inputs: Vec<Vec<f32>> = rows.iter().map(|row| self.shown.input(&[*row], rng)).collect();
         let written = self
             .writers(model, step)?
             .map(&inputs, |captioner, input| Ok(captioner.candidates(input, &[], n_captions)?))?;
@@ -107,7 +108,7 @@ impl<'a> Critic<'a> {
         let (ids, learned, n_learned) = padded(&learned, device);
         let inputs = self.shown.stacked(&shown, device);
         // No smoothing: what is unlearned would else make every other token likelier.
-        Ok(loss(model, Batch { inputs, ids, learned, n_learned }, 0.0))
+        loss(model, Batch { inputs, ids, learned, n_learned }, 0.0)
     }
 
     /// How much better each caption is than the others of its embedding, in standard deviations of the step.

@@ -10,7 +10,7 @@ use super::examples::{Example, Examples};
 use crate::embed::Embeddings;
 use crate::export::values;
 use crate::memory;
-use crate::recipe::{Centre, MemoryUse, Preset, Recipe, Switches, Target};
+use crate::recipe::{Centre, MemoryUse, NoiseFrom, Preset, Recipe, Switches, Target};
 use crate::training::step_rng;
 
 const DIM: usize = 16;
@@ -75,10 +75,65 @@ fn a_sibling_is_another_caption_of_the_same_photo() {
     let examples = examples();
     let mut rng = step_rng(1, 0);
     for idx in (0..N).cycle().take(200) {
-        let row = examples.input_row(idx, Target::Sibling, &mut rng);
+        let row = examples.input_rows(idx, Target::Sibling, &mut rng)[0];
         assert!(row != idx && row / 3 == idx / 3, "{row} for {idx}");
-        assert_eq!(examples.input_row(idx, Target::Own, &mut rng), idx);
+        assert_eq!(examples.input_rows(idx, Target::Own, &mut rng), [idx]);
     }
+}
+
+#[test]
+fn the_rest_is_every_other_caption_of_the_photo() {
+    let examples = examples();
+    let mut rng = step_rng(1, 0);
+    assert_eq!(examples.input_rows(4, Target::Rest, &mut rng), [3, 5]);
+    let recipe = Recipe { target: Target::Rest, ..Recipe::of(Preset::Text) };
+    let shown = inputs(&recipe);
+    let mut mean: Vec<f32> =
+        examples.texts.row(3).zip(examples.texts.row(5)).map(|(a, b)| (a + b) / 2.0).collect();
+    normalize(&mut mean);
+    assert!(std::iter::zip(&shown[4 * DIM..], &mean).all(|(a, b)| (a - b).abs() < 1e-6));
+}
+
+#[test]
+fn noise_from_captions_turns_a_sentence_the_way_that_captions_differ() {
+    let mut examples = examples();
+    // Captions of one photo differ in two coordinates alone.
+    let rows: Vec<Vec<f32>> = (0..N)
+        .map(|i| {
+            let mut row = vec![0.5; DIM];
+            row[i % 2] += 0.3 + i as f32 * 0.1;
+            normalize(&mut row);
+            row
+        })
+        .collect();
+    examples.texts = Embeddings::from_rows(&rows).unwrap();
+    let cosine = 0.8;
+    let recipe =
+        Recipe { noise_cosine: [cosine; 2], noise_from: NoiseFrom::Captions, ..Recipe::of(Preset::Text) };
+    let shown = values(batch(&recipe, &examples, None).inputs).unwrap();
+    for (row, shown) in shown.chunks_exact(DIM).enumerate() {
+        let same: f32 = examples.texts.row(row).zip(shown).map(|(a, b)| a * b).sum();
+        assert!((same - cosine).abs() < 1e-3, "{same}");
+        let spread = |values: &[f32]| values.iter().map(|x| (x - values[0]).abs()).fold(0.0, f32::max);
+        assert!(spread(&shown[2..]) < 1e-3 && spread(&shown[..3]) > 0.1, "{shown:?}");
+    }
+}
+
+#[test]
+fn a_share_of_the_inputs_goes_through_the_memory() {
+    let of = |memory_share: f64| {
+        let recipe = Recipe { memory: MemoryUse::Both, memory_share, ..Recipe::of(Preset::Decap) };
+        values(batch(&recipe, &examples(), Some(training_memory(0.05))).inputs).unwrap()
+    };
+    let (all, half, none) = (of(1.0), of(0.5), of(0.0));
+    assert_eq!(none, inputs(&Recipe::of(Preset::Text)));
+    let near = |a: &[f32], b: &[f32]| std::iter::zip(a, b).all(|(a, b)| (a - b).abs() < 1e-5);
+    let mut projected = 0;
+    for row in (0..N).map(|row| row * DIM..(row + 1) * DIM) {
+        projected += usize::from(near(&half[row.clone()], &all[row.clone()]));
+        assert!(near(&half[row.clone()], &all[row.clone()]) != near(&half[row.clone()], &none[row]));
+    }
+    assert!((1..N).contains(&projected), "{projected} of {N}");
 }
 
 #[test]

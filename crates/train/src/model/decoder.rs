@@ -102,11 +102,22 @@ impl Decoder {
         self
     }
 
-    /// Vocabulary logits (B, S, V) at every token position.
+    /// Vocabulary logits (B, S, V) at every token position, of what [`Self::hidden`] takes. The loss makes them piece by
+    /// piece.
+    #[cfg(test)]
+    pub fn forward(&self, regions: Tensor<3>, ids: Tensor<2, Int>) -> Tensor<3> {
+        let x = self.hidden(regions, ids);
+        let [b, s, d] = x.dims();
+        let table = self.token_embedding.val();
+        let vocab_size = table.dims()[0];
+        x.reshape([b * s, d]).matmul(table.transpose()).reshape([b, s, vocab_size])
+    }
+
+    /// What the vocabulary is compared with at every token position, (B, S, d).
     ///
     /// `regions` (B, R, D), one row but for queries; `ids` (B, S) start with `bos` and may be padded at the end:
     /// attention is causal, so padding is seen by nothing before it.
-    pub fn forward(&self, regions: Tensor<3>, ids: Tensor<2, Int>) -> Tensor<3> {
+    pub fn hidden(&self, regions: Tensor<3>, ids: Tensor<2, Int>) -> Tensor<3> {
         let [b, s] = ids.dims();
         let device = ids.device();
         let p = self.prefix_length;
@@ -121,14 +132,12 @@ impl Decoder {
             Some(transformer) => transformer.forward(prefix),
             None => prefix,
         };
-        let tokens = table.clone().select(0, ids.reshape([b * s])).reshape([b, s, d]);
+        let tokens = table.select(0, ids.reshape([b * s])).reshape([b, s, d]);
         let positions = self.position_embedding.val().narrow(0, 0, p + s).unsqueeze_dim(0);
         let x = self.dropout.forward(Tensor::cat(vec![prefix, tokens], 1) + positions);
         let mask = Some(prefix_mask(p, s, &device));
         let x = self.blocks.iter().fold(x, |x, block| block.forward(x, mask.clone()));
-        let x = self.norm.forward(x.narrow(1, p, s)).reshape([b * s, d]);
-        let vocab_size = table.dims()[0];
-        x.matmul(table.transpose()).reshape([b, s, vocab_size])
+        self.norm.forward(x.narrow(1, p, s))
     }
 }
 

@@ -4,10 +4,13 @@
 //! A preset is only a set of defaults: every switch can be given beside it, and what a run was trained with stands in
 //! its `recipe.json`, from which `captiond-train bundle` takes what belongs to inference.
 
+mod switches;
+
 use caption::Noise;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+pub use self::switches::Switches;
 use crate::model::AdapterConfig;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -49,6 +52,18 @@ pub enum Target {
     Own,
     /// Another caption of the same photo where there is one (CLOSE, Gu et al. 2023)
     Sibling,
+    /// From the mean of all other captions of the same photo, where there are any
+    Rest,
+}
+
+/// Where the noise of training points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum NoiseFrom {
+    /// Anywhere
+    Gauss,
+    /// From one caption of a random photo to another: as captions of one thing differ
+    Captions,
 }
 
 /// What is done about the distance between the means of image and text embeddings.
@@ -105,6 +120,7 @@ pub struct Recipe {
     pub centre: Centre,
     /// Cosine between a clean and a noisy embedding, drawn between the two for each.
     pub noise_cosine: [f32; 2],
+    pub noise_from: NoiseFrom,
     /// Noisy copies of an embedding, and sub-regions of an image.
     pub n_regions: usize,
     pub pseudo: Pseudo,
@@ -118,6 +134,8 @@ pub struct Recipe {
     pub memory_tau: f32,
     /// How often the memory lacks the very caption that is trained.
     pub exclude_own: f64,
+    /// How often an embedding goes through the memory in training, where it does at all.
+    pub memory_share: f64,
     pub adapter: Adapter,
     pub prefix_length: usize,
     pub tags: bool,
@@ -156,6 +174,7 @@ impl Recipe {
             target: Target::Own,
             centre: Centre::Off,
             noise_cosine: [1.0; 2],
+            noise_from: NoiseFrom::Gauss,
             n_regions: 1,
             pseudo: Pseudo::Off,
             pseudo_steps: 20,
@@ -165,6 +184,7 @@ impl Recipe {
             n_memory: 8000,
             memory_tau: 0.02,
             exclude_own: 1.0,
+            memory_share: 1.0,
             adapter: Adapter::Transformer,
             prefix_length: PREFIX_LENGTH,
             tags: false,
@@ -239,6 +259,9 @@ impl Recipe {
                 self.noise_cosine
             ));
         }
+        if self.noise_from == NoiseFrom::Captions && self.source == Source::Pairs {
+            return Err("--noise-from captions: for a source of text alone".to_owned());
+        }
         if self.n_regions > 1 && self.adapter != Adapter::Queries {
             return Err(format!("--regions {}: only --adapter queries takes more than one", self.n_regions));
         }
@@ -255,130 +278,5 @@ impl Recipe {
     }
 }
 
-/// The switches as arguments; what is not given is the preset's.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct Switches {
-    /// What the decoder is shown in training
-    #[arg(long, value_enum)]
-    pub source: Option<Source>,
-    /// Which sentence it shall write
-    #[arg(long, value_enum)]
-    pub target: Option<Target>,
-    /// What is done about the distance between the modalities' means
-    #[arg(long, value_enum)]
-    pub centre: Option<Centre>,
-    /// Cosine between clean and noisy embedding; drawn between two if two are given
-    #[arg(long, num_args = 1..=2)]
-    pub noise_cosine: Vec<f32>,
-    /// Noisy copies of each embedding, and sub-regions of each image
-    #[arg(long)]
-    pub regions: Option<usize>,
-    /// What the features of pairs are moved toward before training
-    #[arg(long, value_enum)]
-    pub pseudo: Option<Pseudo>,
-    #[arg(long)]
-    pub pseudo_steps: Option<usize>,
-    /// Temperature of the contrast
-    #[arg(long)]
-    pub pseudo_tau: Option<f64>,
-    /// Weight of the distance to where a feature started
-    #[arg(long)]
-    pub pseudo_anchor: Option<f64>,
-    /// Where the text memory is used
-    #[arg(long, value_enum)]
-    pub memory: Option<MemoryUse>,
-    /// Sentences of the text memory
-    #[arg(long)]
-    pub n_memory: Option<usize>,
-    /// Temperature of the text memory
-    #[arg(long)]
-    pub memory_tau: Option<f32>,
-    /// How often the memory lacks the very caption that is trained, 0 to 1
-    #[arg(long)]
-    pub exclude_own: Option<f64>,
-    #[arg(long, value_enum)]
-    pub adapter: Option<Adapter>,
-    /// Rows that the adapter writes
-    #[arg(long)]
-    pub prefix_length: Option<usize>,
-    /// Whether the names of things stand before each caption
-    #[arg(long, action = clap::ArgAction::Set)]
-    pub tags: Option<bool>,
-    /// How often such a name is left out in training, 0 to 1
-    #[arg(long)]
-    pub tag_drop: Option<f64>,
-}
-
-impl Switches {
-    /// The preset with what was given beside it.
-    pub fn recipe(&self, preset: Preset) -> Recipe {
-        let base = Recipe::of(preset);
-        let noise_cosine = match self.noise_cosine[..] {
-            [] => base.noise_cosine,
-            [one] => [one; 2],
-            [a, b, ..] => [a, b],
-        };
-        Recipe {
-            preset,
-            noise_cosine,
-            source: self.source.unwrap_or(base.source),
-            target: self.target.unwrap_or(base.target),
-            centre: self.centre.unwrap_or(base.centre),
-            n_regions: self.regions.unwrap_or(base.n_regions),
-            pseudo: self.pseudo.unwrap_or(base.pseudo),
-            pseudo_steps: self.pseudo_steps.unwrap_or(base.pseudo_steps),
-            pseudo_tau: self.pseudo_tau.unwrap_or(base.pseudo_tau),
-            pseudo_anchor: self.pseudo_anchor.unwrap_or(base.pseudo_anchor),
-            memory: self.memory.unwrap_or(base.memory),
-            n_memory: self.n_memory.unwrap_or(base.n_memory),
-            memory_tau: self.memory_tau.unwrap_or(base.memory_tau),
-            exclude_own: self.exclude_own.unwrap_or(base.exclude_own),
-            adapter: self.adapter.unwrap_or(base.adapter),
-            prefix_length: self.prefix_length.unwrap_or(base.prefix_length),
-            tags: self.tags.unwrap_or(base.tags),
-            tag_drop: self.tag_drop.unwrap_or(base.tag_drop),
-            ..base
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_preset_is_a_possible_recipe() {
-        for preset in Preset::value_variants() {
-            Recipe::of(*preset).check().unwrap();
-        }
-    }
-
-    #[test]
-    fn capdec_and_maccap_with_one_region_share_their_bridge() {
-        let one = Switches { regions: Some(1), ..Switches::default() }.recipe(Preset::Maccap);
-        let capdec = Recipe::of(Preset::Capdec);
-        let bridge = |recipe: &Recipe| {
-            (recipe.source, recipe.centre, recipe.noise_cosine, recipe.n_regions, recipe.memory)
-        };
-        assert_eq!(bridge(&one), bridge(&capdec));
-    }
-
-    #[test]
-    fn a_switch_beats_its_preset() {
-        let given = Switches { noise_cosine: vec![0.9], tags: Some(true), ..Switches::default() };
-        let recipe = given.recipe(Preset::Capdec);
-        assert_eq!(recipe, Recipe { noise_cosine: [0.9; 2], tags: true, ..Recipe::of(Preset::Capdec) });
-    }
-
-    #[test]
-    fn impossible_combinations_are_named() {
-        let with = |change: fn(&mut Recipe)| {
-            let mut recipe = Recipe::of(Preset::Capdec);
-            change(&mut recipe);
-            recipe.check().unwrap_err()
-        };
-        assert!(with(|r| r.noise_cosine = [0.0; 2]).contains("--noise-cosine"));
-        assert!(with(|r| r.n_regions = 3).contains("--regions 3"));
-        assert!(with(|r| r.pseudo = Pseudo::Moments).contains("--pseudo"));
-    }
-}
+mod tests;
