@@ -162,7 +162,8 @@ impl Downloads {
                 let (came, within) = (have - before, window.elapsed());
                 if is_slow(came, within, self.patience) {
                     let (within, patience) = (within.as_secs_f32(), self.patience.as_secs_f32());
-                    let why = format!("it sends {came} bytes in {within:.1} s, less than {LEAST} in {patience} s");
+                    let why =
+                        format!("it sends {came} bytes in {within:.1} s, less than {LEAST} in {patience} s");
                     return Err(Stopped::Cut(anyhow!(why)));
                 }
                 (window, before) = (Instant::now(), have);

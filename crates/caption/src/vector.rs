@@ -25,9 +25,7 @@ pub(crate) fn top(values: &[f32], n: usize) -> Vec<usize> {
     for (at, chunk) in values.chunks(CHUNK).enumerate() {
         // Most chunks hold none: without an early end, that is seen in vector instructions.
         if best.len() == n
-            && best
-                .last()
-                .is_none_or(|worst| !chunk.iter().fold(false, |any, x| any | !(values[*worst] >= *x)))
+            && best.last().is_none_or(|worst| !chunk.iter().fold(false, |any, x| any | (*x > values[*worst])))
         {
             continue;
         }
