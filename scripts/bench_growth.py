@@ -30,7 +30,8 @@ from soak_plot import svg
 
 CAMERAS = (1, 2, 4, 8, 16)
 INTERVAL_MS = 250
-BEAMS = (1, 2, 3, 5, 8)
+# Candidates of each search, which are the width of its beam; below the bundle's own beam they are no fewer.
+BEAMS = (3, 5, 8, 11, 14)
 TOKENS = (4, 8, 12, 16, 24)
 
 
@@ -146,7 +147,7 @@ def section(args, of_cameras, beams, tokens, load, marker):
     return f"""{marker[0]}
 ## As work grows
 
-Cameras that show another photo four times a second and want a caption of each, {args.seconds:g} s each after a warm-up, medians over {args.rounds} rounds in which all took turns:
+Cameras that show another photo four times a second and want a caption of each, {args.seconds:g} s each after a warm-up, medians over {args.rounds} round{'s' if args.rounds > 1 else ''} in which all took turns:
 
 | cameras | photos/s | captions/s | overwritten/s | latency p50, ms | p99, ms | cores | resident, MB |
 |---:|---:|---:|---:|---:|---:|---:|---:|
@@ -156,7 +157,7 @@ Cameras that show another photo four times a second and want a caption of each, 
 
 Where there is more than one inference thread can do, newer frames overwrite older ones, and what is captioned is about as fresh as before: a frame waits for the captions before it, of the other cameras too.
 
-How wide the beam is (both searches have it), and how many tokens a caption may have at most:
+How wide the beam is, which is how many candidates each of the two searches gives, and how many tokens a caption may have at most:
 
 {table('beam', BEAMS, beams)}
 
@@ -198,7 +199,7 @@ def main():
     rounds = [[with_cameras(args, n) for n in CAMERAS] for _ in range(args.rounds)]
     median = lambda results: {key: statistics.median(r[key] for r in results) for key in results[0]}
     of_cameras = [median(results) for results in zip(*rounds)]
-    beams, tokens = searches(args, "beam_width", BEAMS), searches(args, "max_new_tokens", TOKENS)
+    beams, tokens = searches(args, "n_candidates", BEAMS), searches(args, "max_new_tokens", TOKENS)
     marker = [f"<!-- scripts/bench_growth.py {edge} -->" for edge in ("begin", "end")]
     text = section(args, of_cameras, beams, tokens, load, marker)
     write(args.out, text, marker)
