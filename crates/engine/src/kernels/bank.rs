@@ -66,10 +66,11 @@ mod tests {
             let rows: Vec<i8> = (0..3 * dim).map(|i| (i * 7 % 255) as u8 as i8).collect();
             let x: Vec<f32> = (0..dim).map(|i| (i as f32 * 0.7).sin()).collect();
             let mut products = [0.0; 3];
+            let most = 1e-3 * (dim as f32 / 37.0).max(1.0);
             bank_products(&rows, &x, &mut products);
             for (row, product) in rows.chunks(dim).zip(products) {
                 let plain: f32 = std::iter::zip(row, &x).map(|(q, x)| f32::from(*q) * x).sum();
-                assert!((product - plain).abs() < 1e-2, "{dim}: {product} {plain}");
+                assert!((product - plain).abs() < most, "{dim}: {product} {plain}");
             }
         }
     }
