@@ -20,7 +20,7 @@ pub enum LogFormat {
 }
 
 /// Starts logging to stderr. `filter` is in the syntax of `tracing_subscriber::EnvFilter`; a level for everything is not
-/// for the inference engine, see [`without_engine`].
+/// for the inference engine, see `without_engine`.
 ///
 /// # Errors
 /// When `filter` cannot be parsed.
