@@ -131,7 +131,8 @@ fn a_wheel_shows_whether_it_holds_the_library() {
 #[test]
 fn the_library_and_its_providers_come_to_lie_in_one_folder() {
     let dir = tempfile::tempdir().unwrap();
-    let names = ["libonnxruntime.so.1", "libonnxruntime_providers_cuda.so", "libonnxruntime_providers_shared.so"];
+    let names =
+        ["libonnxruntime.so.1", "libonnxruntime_providers_cuda.so", "libonnxruntime_providers_shared.so"];
     for name in names {
         fs::write(dir.path().join(name), name).unwrap();
     }

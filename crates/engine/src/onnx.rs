@@ -14,8 +14,8 @@ pub(crate) use weights::{attribute_int, integers, signed_bytes};
 
 use crate::{Dim, ElementType, Port, Signature};
 
-/// Largest ONNX file that is looked at, in bytes.
-pub const MAX_FILE_BYTES: usize = 1 << 30;
+/// Largest ONNX file that is looked at, in bytes: no message of protobuf may be longer.
+pub const MAX_FILE_BYTES: usize = (1 << 31) - 1;
 /// Most elements that one tensor may declare, stored or at a port with its symbols taken as 1.
 pub const MAX_ELEMENTS: usize = 1 << 28;
 /// Most axes of one tensor.
@@ -87,6 +87,13 @@ pub fn allow_int8_rows(model: &mut pb::ModelProto) {
 pub(crate) fn allows_int8_rows(model: &pb::ModelProto) -> bool {
     let (key, value) = INT8_ROWS;
     model.metadata_props.iter().any(|entry| entry.key == key && entry.value == value)
+}
+
+/// The version of the standard operators; 0 where the model names none.
+#[cfg(any(feature = "ort", test))]
+pub(crate) fn opset(model: &pb::ModelProto) -> i64 {
+    let standard = |set: &&pb::OperatorSetIdProto| set.domain.is_empty() || set.domain == "ai.onnx";
+    model.opset_import.iter().find(standard).map_or(0, |set| set.version)
 }
 
 pub(crate) fn graph_of(model: &pb::ModelProto) -> Result<&pb::GraphProto, OnnxError> {

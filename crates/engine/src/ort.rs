@@ -15,6 +15,7 @@ use ::ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use crate::caught::{brief, caught};
 use crate::check::parsed;
 use crate::onnx::{self, pb};
+use crate::quantized;
 use crate::{Device, Dim, Engine, EngineError, EngineOptions, Graph, Signature, probe};
 
 use graph::OrtGraph;
@@ -38,6 +39,8 @@ impl Engine for Ort {
     ) -> Result<Box<dyn Graph>, EngineError> {
         let fail = |why: String| EngineError::Load { graph: label.to_owned(), why: brief(&why) };
         let (mut model, found) = parsed(label, onnx, signature)?;
+        let int8_rows = options.int8_rows && onnx::allows_int8_rows(&model);
+        quantized::spell(&mut model, int8_rows).map_err(fail)?;
         onnx::expand_weights(&mut model).map_err(|e| fail(e.to_string()))?;
         if options.device != Device::Cpu {
             load_probe(options)?;

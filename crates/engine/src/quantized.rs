@@ -14,11 +14,15 @@ mod graph;
 pub(crate) mod rows;
 mod share;
 pub(crate) mod sink;
+#[cfg(any(feature = "ort", test))]
+mod spelled;
 pub(crate) mod steps;
 
 pub(crate) use fuse::{
     ATTEND, CONVOLVE, DEQUANTIZE_PICTURE, MULTIPLY, MULTIPLY_ROWS, QUANTIZE_PICTURE, QUANTIZE_ROWS, fuse,
 };
+#[cfg(any(feature = "ort", test))]
+pub(crate) use spelled::spell;
 
 /// How u8 stands for f32: `(u8 - zero) * scale`.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -48,7 +48,7 @@ impl Engine for Tract {
         let (mut model, found) = parsed(label, onnx, signature)?;
         let int8_rows = options.int8_rows && onnx::allows_int8_rows(&model);
         if let Some(graph) = model.graph.as_mut().filter(|_| self.fuse) {
-            quantized::fuse(graph, int8_rows);
+            quantized::fuse(graph, int8_rows, true);
         }
         onnx::expand_weights(&mut model).map_err(|e| fail(e.to_string()))?;
         let pool = pool(options.threads.get()).map_err(fail)?;

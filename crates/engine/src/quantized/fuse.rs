@@ -22,8 +22,8 @@ pub(crate) const DEQUANTIZE_PICTURE: &str = "CaptiondDequantizePicture";
 pub(crate) const QUANTIZE_ROWS: &str = "CaptiondQuantizeRows";
 
 /// Replaces the quantized layers that are recognized; what is not stays. The values that are left keep their names.
-/// With `int8_rows`, products of f32 with stored i8 weights are layers too.
-pub(crate) fn fuse(graph: &mut pb::GraphProto, int8_rows: bool) {
+/// With `int8_rows`, products of f32 with stored i8 weights are layers too, and with `with_attention` that of transformers.
+pub(crate) fn fuse(graph: &mut pb::GraphProto, int8_rows: bool, with_attention: bool) {
     let index = Index::new(graph);
     let mut found = Found::default();
     for node in &graph.node {
@@ -32,7 +32,7 @@ pub(crate) fn fuse(graph: &mut pb::GraphProto, int8_rows: bool) {
         } else if let Some((output, product, rows)) = product(&index, node) {
             found.rows.push((rows, output.clone()));
             found.replaced.insert(output, product);
-        } else if let Some((output, attention)) = attention(&index, node) {
+        } else if let Some((output, attention)) = attention(&index, node).filter(|_| with_attention) {
             found.replaced.insert(output, attention);
         } else if let Some((output, product)) = row_product(&index, node).filter(|_| int8_rows) {
             found.replaced.insert(output, product);

@@ -1,6 +1,7 @@
 //! Fused layers against the graph as it was written, which tract computes in f32.
 
 use crate::kernels::tests::Numbers;
+use crate::onnx;
 use crate::onnx::pb::tensor_proto::DataType;
 use crate::testing::OnnxFile;
 use crate::tract::Tract;
@@ -33,7 +34,7 @@ fn kernel(file: OnnxFile, name: &str, dims: &[usize], axis: i64, numbers: &mut N
 /// Runs `file` with its layers fused and as it was written, and compares; tells how many nodes were fused.
 fn compare(file: &OnnxFile, inputs: &[Input]) -> usize {
     let mut model = file.model();
-    super::fuse(model.graph.as_mut().unwrap(), false);
+    super::fuse(model.graph.as_mut().unwrap(), false, true);
     let n_fused = model
         .graph
         .iter()
@@ -47,6 +48,13 @@ fn compare(file: &OnnxFile, inputs: &[Input]) -> usize {
             Tract { fuse }.load("test", &file.bytes(), &file.signature(), &EngineOptions::default()).unwrap();
         graph.run(&views).unwrap()
     });
+    let mut model = file.model();
+    super::spell(&mut model, false).unwrap();
+    let mut spelled = Tract { fuse: false }
+        .load("test", &onnx::encode(&model), &file.signature(), &EngineOptions::default())
+        .unwrap();
+    let is_attention = n_fused == 1 && model.graph == file.model().graph;
+    assert!(is_attention || spelled.run(&views).unwrap() == fused, "spelled out, it is the same");
     let (mut n, mut n_apart) = (0, 0);
     for (fused, plain) in std::iter::zip(&fused, &plain) {
         assert_eq!(fused.shape(), plain.shape());
