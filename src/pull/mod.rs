@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use self::download::{Downloads, Size};
 
 /// Largest file whose size is not known beforehand, in bytes.
-const FILE_BYTES_MAX: u64 = 1 << 30;
+const FILE_BYTES_MAX: u64 = (1 << 31) - 1;
 const MANIFEST_BYTES_MAX: u64 = 256 * 1024;
 /// What an import needs beside the files themselves, and a margin.
 const ROOM: u64 = 64 << 20;

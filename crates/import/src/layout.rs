@@ -31,7 +31,7 @@ impl Variant {
             Variant::Fp32 => &[""],
             Variant::Fp16 => &["_fp16"],
             Variant::Quantized => &["_quantized", "_int8", "_uint8"],
-            Variant::Q4 => &["_q4"],
+            Variant::Q4 => &["_q4", "_q4f16"],
         }
     }
 

@@ -12,6 +12,7 @@ mod halves;
 mod image;
 mod layout;
 mod masks;
+mod nbits;
 mod net;
 mod probe;
 mod quantized;

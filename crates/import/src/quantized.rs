@@ -8,7 +8,8 @@ use engine::onnx::{Attr, attribute, pb};
 
 use crate::net::Net;
 
-/// Replaces every product of a quantized activation with a stored matrix by one with the matrix alone dequantized.
+/// Replaces every product or convolution of a quantized activation with stored weights by one with the weights alone
+/// dequantized.
 pub(crate) fn compute_in_f32(net: &mut Net) {
     let nodes = net.graph().node.clone();
     let producers = net.producers();
@@ -18,7 +19,8 @@ pub(crate) fn compute_in_f32(net: &mut Net) {
         let [a, b] = &node.input[..] else { continue };
         let product = [(a, b), (b, a)].into_iter().find_map(|(product, scale)| {
             let cast = made_by(product).filter(|cast| cast.op_type == "Cast")?;
-            let integer = made_by(cast.input.first()?).filter(|node| node.op_type == "MatMulInteger")?;
+            let integer = made_by(cast.input.first()?)
+                .filter(|node| ["MatMulInteger", "ConvInteger"].contains(&node.op_type.as_str()))?;
             Some((integer, made_by(scale).filter(|scale| scale.op_type == "Mul")?))
         });
         if let Some((integer, scale)) = product
@@ -37,7 +39,7 @@ pub(crate) fn compute_in_f32(net: &mut Net) {
         .collect();
 }
 
-/// `DequantizeLinear` of the stored matrix, and its product with what was quantized.
+/// `DequantizeLinear` of the stored weights, and the product or convolution of them with what was quantized.
 fn dense<'n>(
     node: &pb::NodeProto,
     integer: &pb::NodeProto,
@@ -52,17 +54,21 @@ fn dense<'n>(
     let weight = format!("{output}_weight");
     let mut inputs = vec![matrix.clone(), matrix_scale];
     inputs.extend(rest.get(1).filter(|zero| !zero.is_empty()).cloned());
+    // Scales are one for all or one for each column of a matrix, or each output channel of a kernel.
+    let (op_type, axis) = if integer.op_type == "ConvInteger" { ("Conv", 0) } else { ("MatMul", 1) };
     let dequantize = pb::NodeProto {
         op_type: "DequantizeLinear".to_owned(),
         input: inputs,
         output: vec![weight.clone()],
-        attribute: vec![attribute("axis", Attr::Int(1))],
+        attribute: vec![attribute("axis", Attr::Int(axis))],
         ..Default::default()
     };
     let product = pb::NodeProto {
-        op_type: "MatMul".to_owned(),
+        op_type: op_type.to_owned(),
         input: vec![quantize.input.first()?.clone(), weight],
         output: vec![output.clone()],
+        // Those of a convolution; a product has none.
+        attribute: integer.attribute.clone(),
         ..Default::default()
     };
     Some([dequantize, product])

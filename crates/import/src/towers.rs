@@ -8,7 +8,7 @@ use engine::onnx::{self, pb};
 use pb::tensor_proto::DataType;
 
 use crate::net::{Given, Net};
-use crate::{ImportError, halves, quantized};
+use crate::{ImportError, halves, nbits, quantized};
 
 /// What an embedding is called, the likeliest first.
 const IMAGE_OUTPUTS: [&str; 7] = [
@@ -80,6 +80,8 @@ pub(crate) fn read(file: &Path) -> Result<Net, ImportError> {
         .map_err(|e| ImportError::Unusable { file: file.to_owned(), why: e.to_string() })?;
     drop(bytes);
     let mut net = Net::new(model);
+    // Before f16 goes, which is what comes of them.
+    nbits::compute_in_f16(&mut net).map_err(|why| ImportError::Unusable { file: file.to_owned(), why })?;
     if halves::computes_in_f16(&net) {
         halves::compute_in_f32(&mut net);
     }

@@ -332,3 +332,152 @@ fn a_tower_that_pools_in_an_unknown_way_has_no_sub_regions_and_says_so() {
     let view = models.encode(&pixels).unwrap();
     assert_eq!((view.patches == view.embedding, view.weights), (true, vec![1.0]));
 }
+
+fn stored(
+    name: &str,
+    data_type: pb::tensor_proto::DataType,
+    dims: &[i64],
+    raw_data: Vec<u8>,
+) -> pb::TensorProto {
+    pb::TensorProto {
+        name: name.to_owned(),
+        data_type: data_type as i32,
+        dims: dims.to_vec(),
+        raw_data,
+        ..Default::default()
+    }
+}
+
+fn raw(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+
+fn node(op: &str, inputs: &[&str], outputs: &[&str], ints: &[(&str, i64)]) -> pb::NodeProto {
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let attribute = ints.iter().map(|(name, i)| onnx::attribute(name, onnx::Attr::Int(*i))).collect();
+    pb::NodeProto {
+        op_type: op.to_owned(),
+        input: owned(inputs),
+        output: owned(outputs),
+        attribute,
+        ..Default::default()
+    }
+}
+
+/// The embeddings of a picture and of a sentence by an import of `dir`.
+fn embeddings(dir: &Path) -> [Vec<f32>; 2] {
+    let (out, _) = imported(dir);
+    let (_, mut models) = models(&out);
+    let pixels = models.preprocess(&image::open(tiny().join("picture.png")).unwrap().into_rgb8());
+    let image = models.encode(&pixels).unwrap().embedding;
+    [image, models.encode_texts(&["two dogs on a bike"]).unwrap().remove(0)]
+}
+
+/// An export whose weights of the first `op` with stored weights were changed by `change`, which gets the node's place and
+/// the tensor's.
+fn with_weights(file: &str, op: &str, change: impl FnOnce(&mut pb::GraphProto, usize, usize)) -> TempDir {
+    let dir = export();
+    edit(&dir.path().join(file), |graph| {
+        let find = |node: &pb::NodeProto| {
+            let weight = node.input.get(1)?;
+            graph.initializer.iter().position(|t| t.name == *weight).filter(|_| node.op_type == op)
+        };
+        let (at, tensor) =
+            graph.node.iter().enumerate().find_map(|(at, node)| Some((at, find(node)?))).unwrap();
+        change(graph, at, tensor);
+    });
+    dir
+}
+
+#[test]
+fn four_bits_in_blocks_are_the_numbers_that_they_stand_for() {
+    use pb::tensor_proto::DataType;
+    const BLOCK: usize = 16;
+    // Codes, scales and zero points that are no round numbers, and the matrix that they stand for.
+    let made = |depth: usize, columns: usize| {
+        let n_blocks = depth / BLOCK;
+        let code = |column: usize, k: usize| ((column * 7 + k * 5 + column * k) % 16) as u8;
+        let zero = |column: usize, block: usize| ((column + 3 * block) % 9 + 3) as u8;
+        let scale = |column: usize, block: usize| 0.01 + 0.001 * ((column + block) % 5) as f32;
+        let (mut codes, mut scales, mut zeros) = (Vec::new(), Vec::new(), Vec::new());
+        for column in 0..columns {
+            codes.extend((0..depth / 2).map(|pair| code(column, 2 * pair) | code(column, 2 * pair + 1) << 4));
+            scales.extend((0..n_blocks).map(|block| scale(column, block)));
+            zeros.extend(
+                (0..n_blocks / 2).map(|pair| zero(column, 2 * pair) | zero(column, 2 * pair + 1) << 4),
+            );
+        }
+        let value = |at: usize| {
+            let (k, column) = (at / columns, at % columns);
+            (f32::from(code(column, k)) - f32::from(zero(column, k / BLOCK))) * scale(column, k / BLOCK)
+        };
+        let matrix: Vec<f32> = (0..depth * columns).map(value).collect();
+        (codes, scales, zeros, matrix)
+    };
+    for file in ["onnx/vision_model.onnx", "onnx/text_model.onnx"] {
+        let plain = with_weights(file, "MatMul", |graph, _, tensor| {
+            let [depth, columns] = graph.initializer[tensor].dims[..] else { unreachable!() };
+            graph.initializer[tensor].raw_data = raw(&made(depth as usize, columns as usize).3);
+        });
+        for halves in [false, true] {
+            let small = with_weights(file, "MatMul", |graph, at, tensor| {
+                let [depth, columns] = graph.initializer[tensor].dims[..] else { unreachable!() };
+                let (codes, scales, zeros, _) = made(depth as usize, columns as usize);
+                let dims = [columns, depth / BLOCK as i64, BLOCK as i64 / 2];
+                graph.initializer.push(stored("codes", DataType::Uint8, &dims, codes));
+                let half = scales.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect();
+                let (data_type, bytes) =
+                    if halves { (DataType::Float16, half) } else { (DataType::Float, raw(&scales)) };
+                graph.initializer.push(stored("scales", data_type, &[scales.len() as i64], bytes));
+                graph.initializer.push(stored("zeros", DataType::Uint8, &[zeros.len() as i64], zeros));
+                let (input, output) = (graph.node[at].input[0].clone(), graph.node[at].output[0].clone());
+                let inputs = [input.as_str(), "codes", "scales", "zeros"];
+                let ints = [("K", depth), ("N", columns), ("bits", 4), ("block_size", BLOCK as i64)];
+                graph.node[at] = node("MatMulNBits", &inputs, &[&output], &ints);
+                graph.node[at].domain = "com.microsoft".to_owned();
+            });
+            for (found, expected) in embeddings(small.path()).iter().zip(embeddings(plain.path())) {
+                assert!(dot(found, &expected) >= EXACT, "{file}: {}", dot(found, &expected));
+            }
+        }
+    }
+    let broken = with_weights("onnx/text_model.onnx", "MatMul", |graph, at, _| {
+        graph.node[at].op_type = "MatMulNBits".to_owned();
+        graph.node[at].name = "a node".to_owned();
+    });
+    assert!(refusal(broken.path()).contains("a node: K, N or block_size is missing"));
+}
+
+#[test]
+fn a_convolution_quantized_as_it_runs_keeps_its_weights_and_computes_in_f32() {
+    use pb::tensor_proto::DataType;
+    const FILE: &str = "onnx/vision_model.onnx";
+    let code = |at: usize| (at * 37 % 251) as u8;
+    let plain = with_weights(FILE, "Conv", |graph, _, tensor| {
+        let n: i64 = graph.initializer[tensor].dims.iter().product();
+        let values: Vec<f32> = (0..n as usize).map(|at| (f32::from(code(at)) - 128.0) * 0.004).collect();
+        graph.initializer[tensor].raw_data = raw(&values);
+    });
+    let small = with_weights(FILE, "Conv", |graph, at, tensor| {
+        let dims = graph.initializer[tensor].dims.clone();
+        let n: i64 = dims.iter().product();
+        graph.initializer.push(stored("codes", DataType::Uint8, &dims, (0..n as usize).map(code).collect()));
+        graph.initializer.push(stored("codes_scale", DataType::Float, &[], raw(&[0.004])));
+        graph.initializer.push(stored("codes_zero", DataType::Uint8, &[], vec![128]));
+        let conv = graph.node[at].clone();
+        assert_eq!(conv.input.len(), 2, "without a bias");
+        let own = ["x_codes", "x_scale", "x_zero"];
+        let mut integer = node("ConvInteger", &[own[0], "codes", own[2], "codes_zero"], &["sums"], &[]);
+        integer.attribute.clone_from(&conv.attribute);
+        let spelled = [
+            node("DynamicQuantizeLinear", &[&conv.input[0]], &own, &[]),
+            integer,
+            node("Cast", &["sums"], &["sums_f32"], &[("to", 1)]),
+            node("Mul", &["x_scale", "codes_scale"], &["scale"], &[]),
+            node("Mul", &["sums_f32", "scale"], &[&conv.output[0]], &[]),
+        ];
+        graph.node.splice(at..=at, spelled);
+    });
+    let [found, expected] = [&small, &plain].map(|dir| embeddings(dir.path())[0].clone());
+    assert!(dot(&found, &expected) >= EXACT, "{}", dot(&found, &expected));
+}

@@ -7,7 +7,7 @@ use super::answers::{KindSettings, VqaSettings};
 use super::manifest::{DecoderSettings, FORMAT, FileEntry, Manifest, Role};
 
 /// Largest file that a manifest may name, in bytes.
-const MAX_FILE_BYTES: u64 = 1 << 30;
+const MAX_FILE_BYTES: u64 = (1 << 31) - 1;
 
 /// Checks everything that can be said without the files. The message names the key.
 pub(super) fn validate(manifest: &Manifest) -> Result<(), String> {
