@@ -90,17 +90,21 @@ impl Models {
             let signature = manifest.signature(role).unwrap_or_default();
             engine.load(&label, bundle.graph(role), &signature, options)
         };
-        let image_encoder = ImageEncoder::new(load(Role::ImageEncoder)?);
-        let mut text_encoder = TextEncoder::new(load(Role::TextEncoder)?, tokenizer(&manifest.tokenizer)?)?;
-        let writer = match &manifest.decoder {
-            None => None,
-            Some(settings) => {
+        // The image encoder takes about as long to load as everything else together.
+        let (image_encoder, rest) = beside(
+            || load(Role::ImageEncoder),
+            || -> Result<_, CaptionError> {
+                let text_encoder =
+                    TextEncoder::new(load(Role::TextEncoder)?, tokenizer(&manifest.tokenizer)?)?;
+                let Some(settings) = &manifest.decoder else { return Ok((text_encoder, None)) };
                 let tokenizer = tokenizer(manifest.decoder_tokenizer())?;
                 let (adapter, decoder) = (load(Role::Adapter)?, load(Role::Decoder)?);
                 let captioner = Captioner::new(adapter, decoder, Arc::clone(&tokenizer), settings)?;
-                Some(Writer { captioner, tokenizer, settings: settings.clone() })
-            }
-        };
+                Ok((text_encoder, Some(Writer { captioner, tokenizer, settings: settings.clone() })))
+            },
+        );
+        let image_encoder = ImageEncoder::new(image_encoder?);
+        let (mut text_encoder, writer) = rest?;
         let neutral = text_encoder.encode(&[NEUTRAL])?.swap_remove(0);
         let tagger = match &manifest.tags {
             None => None,
@@ -326,6 +330,15 @@ impl Models {
 /// For those who hold other parts of the models meanwhile.
 fn writer(writer: &mut Option<Writer>) -> Result<&mut Writer, CaptionError> {
     writer.as_mut().ok_or(CaptionError::NoDecoder)
+}
+
+/// What both return, the first on a thread of its own meanwhile.
+fn beside<A: Send, B>(first: impl FnOnce() -> A + Send, second: impl FnOnce() -> B) -> (A, B) {
+    std::thread::scope(|scope| {
+        let first = scope.spawn(first);
+        let second = second();
+        (first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), second)
+    })
 }
 
 fn check_labels(labels: &[String]) -> Result<(), String> {

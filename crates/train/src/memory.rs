@@ -16,21 +16,29 @@ pub fn draw(n_texts: usize, n: usize, seed: u64) -> Vec<usize> {
     index::sample(&mut step_rng(seed, 0), n_texts, n.min(n_texts)).into_vec()
 }
 
-/// These rows as int8 with a scale each, centred first where a mean is given.
+/// These rows of `texts` as int8 with a scale each, centred first where a mean is given.
 pub fn file(texts: &Embeddings, rows: &[usize], mean: Option<&[f32]>) -> Result<Vec<u8>> {
-    let mut codes = Vec::with_capacity(rows.len() * texts.dim);
-    let mut scales = Vec::with_capacity(rows.len() * 4);
-    for idx in rows {
+    let row = |idx: &usize| {
         let mut row: Vec<f32> = texts.row(*idx).collect();
         if let Some(mean) = mean {
             embed::centre(&mut row, mean);
         }
+        row
+    };
+    of_rows(&rows.iter().map(row).collect::<Vec<_>>(), texts.dim)
+}
+
+/// Rows of `dim` as int8 with a scale each.
+pub fn of_rows(rows: &[Vec<f32>], dim: usize) -> Result<Vec<u8>> {
+    let mut codes = Vec::with_capacity(rows.len() * dim);
+    let mut scales = Vec::with_capacity(rows.len() * 4);
+    for row in rows {
         let peak = row.iter().fold(f32::MIN_POSITIVE, |peak, x| peak.max(x.abs()));
         codes.extend(row.iter().map(|x| (x / peak * 127.0).round() as i8 as u8));
         scales.extend((peak / 127.0).to_le_bytes());
     }
     let tensors = [
-        ("embeddings", TensorView::new(Dtype::I8, vec![rows.len(), texts.dim], &codes)?),
+        ("embeddings", TensorView::new(Dtype::I8, vec![rows.len(), dim], &codes)?),
         ("scales", TensorView::new(Dtype::F32, vec![rows.len()], &scales)?),
     ];
     Ok(safetensors::serialize(tensors, None)?)

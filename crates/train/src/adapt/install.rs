@@ -51,11 +51,6 @@ pub(crate) fn bundle(
         .then(|| bundle::TokenizerSettings { file: WORDS.to_owned(), ..words.clone() });
     settings.prefix_length = config.prefix_length;
 
-    // The memory is the bridge between what images and what texts look like: it must know the new sentences, too.
-    let mut rows: Vec<usize> = corpus.own.clone();
-    rows.extend(&corpus.general);
-    let chosen = memory::draw(rows.len(), Recipe::of(Preset::Captiond).n_memory, args.seed);
-    let chosen: Vec<usize> = chosen.into_iter().map(|at| rows[at]).collect();
     let tau = base.memory.as_ref().map_or(Recipe::of(Preset::Captiond).memory_tau, |memory| memory.tau);
     manifest.memory =
         Some(MemorySettings { file: memory::FILE.to_owned(), bytes: 0, sha256: String::new(), tau });
@@ -95,7 +90,7 @@ pub(crate) fn bundle(
     let mut files = vec![
         ("adapter.onnx".to_owned(), adapter.to_vec()),
         ("decoder.onnx".to_owned(), decoder.to_vec()),
-        (memory::FILE.to_owned(), memory::file(&corpus.examples.texts, &chosen, None)?),
+        (memory::FILE.to_owned(), remembered(bundles, corpus, args.seed)?),
     ];
     if settings.tokenizer.is_some() {
         files.push((WORDS.to_owned(), bundles.base.file(&words.file).unwrap_or_default().to_vec()));
@@ -107,4 +102,24 @@ pub(crate) fn bundle(
         files.push((name.clone(), bundles.target.file(name).unwrap_or_default().to_vec()));
     }
     Ok(Installed { manifest, files })
+}
+
+/// The memory is the bridge between what images and what texts look like: it must know the new sentences, too. The base's
+/// own rows stay beside them where they mean the same; behind other encoders the general sentences take their place.
+fn remembered(bundles: &Bundles, corpus: &Corpus, seed: u64) -> Result<Vec<u8>> {
+    let n = Recipe::of(Preset::Captiond).n_memory;
+    let texts = &corpus.examples.texts;
+    let before = bundles.base.manifest().memory.as_ref().filter(|_| bundles.one_space);
+    let Some(before) = before else {
+        let known: Vec<usize> = corpus.own.iter().chain(&corpus.general).copied().collect();
+        let chosen: Vec<usize> = memory::draw(known.len(), n, seed).into_iter().map(|at| known[at]).collect();
+        return memory::file(texts, &chosen, None);
+    };
+    let mut kept = memory::rows(bundles.base.file(&before.file).unwrap_or_default())
+        .with_context(|| format!("{}: {}", bundles.base.id(), before.file))?;
+    let new = memory::draw(corpus.own.len(), n / 2, seed);
+    let mut rows: Vec<Vec<f32>> = new.into_iter().map(|at| texts.row(corpus.own[at]).collect()).collect();
+    let old = memory::draw(kept.len(), n - rows.len(), seed);
+    rows.extend(old.into_iter().map(|at| std::mem::take(&mut kept[at])));
+    memory::of_rows(&rows, texts.dim)
 }
