@@ -2,7 +2,7 @@
 
 Each maker writes an export to a folder and returns a `Reference`: the same weights in PyTorch (transformers, open_clip) and the
 tokenizer and the preprocessing that belong to them. Needs torch, transformers and onnx; torchvision and open_clip_torch for the
-models of open_clip and for CLIP's tokenizer; sentencepiece for SigLIP's; onnxruntime for the other forms of a graph.
+models of open_clip and for CLIP's tokenizer; sentencepiece for SigLIP's; onnxruntime and onnx-ir for the other forms of a graph.
 """
 
 import dataclasses
@@ -67,7 +67,8 @@ def export(model, run, sample, file: pathlib.Path, given: str, outputs: list, fr
         axes[given][1] = "sequence"
     file.parent.mkdir(parents=True, exist_ok=True)
     with torch.no_grad():
-        torch.onnx.export(Wrapped(model, run), (sample,), str(file), input_names=[given], output_names=outputs, dynamic_axes=axes,
+        # The exporter leaves a module in the mode that it found, and batch norms of a reference in training mode are others.
+        torch.onnx.export(Wrapped(model, run).eval(), (sample,), str(file), input_names=[given], output_names=outputs, dynamic_axes=axes,
                           opset_version=14, dynamo=False)
 
 

@@ -15,6 +15,8 @@ pub struct Tokenizer {
     bos: Option<u32>,
     eos: u32,
     pad: u32,
+    /// As in open_clip, which fills rows with the token 0.
+    pad_is_a_word: bool,
 }
 
 impl Tokenizer {
@@ -43,7 +45,8 @@ impl Tokenizer {
             return Err("its bos, eos and pad are no tokens of their own among others".to_owned());
         }
         let TokenizerSettings { max_tokens, padded, .. } = *settings;
-        Ok(Tokenizer { inner, vocab_size, max_tokens, padded, bos, eos, pad })
+        let pad_is_a_word = !inner.get_added_vocabulary().is_special_token(&settings.pad);
+        Ok(Tokenizer { inner, vocab_size, max_tokens, padded, bos, eos, pad, pad_is_a_word })
     }
 
     pub fn vocab_size(&self) -> usize {
@@ -94,7 +97,7 @@ impl Tokenizer {
     }
 
     fn is_special(&self, id: u32) -> bool {
-        self.bos == Some(id) || [self.eos, self.pad].contains(&id)
+        self.bos == Some(id) || self.eos == id || (self.pad == id && !self.pad_is_a_word)
     }
 }
 

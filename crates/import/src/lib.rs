@@ -28,6 +28,7 @@ use caption::bundle::{EmbeddingSettings, FORMAT, GraphFile, Graphs, Manifest, Vq
 use caption::{BundleError, Tokenizer, bundle};
 use layout::Layout;
 pub use layout::Variant;
+use probe::Sample;
 
 /// What a cosine is multiplied by where nothing says what the model was trained with: the limit at which CLIP's own
 /// training holds it, and which its released models have reached.
@@ -90,7 +91,7 @@ pub fn import(dir: &Path, out: &Path, options: &ImportOptions) -> Result<Importe
     let image = image::image_encoder(&image, size)?;
     let tower = layout.text_tower()?;
     let padded = layout.is_siglip();
-    let sample = tokenizer.encode_row(SAMPLE);
+    let sample = Sample { row: tokenizer.encode_row(SAMPLE), pad: tokenizer.pad() };
     let text = text::text_encoder(&tower, words.settings.max_tokens, padded, &sample)?;
     if image.dim != text.dim {
         let why = format!(

@@ -109,15 +109,28 @@ fn rows_of_ids(onnx: &[u8], ids: &[i64], n_rows: usize, file: &Path) -> Result<V
     run(onnx, &inputs, file)
 }
 
-/// Runs a text encoder on two rows at once and on one alone, `sample` filled up to `length` with its last token;
-/// returns how wide its embeddings are.
-pub(crate) fn text(onnx: &[u8], sample: &[u32], length: usize, file: &Path) -> Result<usize, ImportError> {
+/// A text in tokens, and what rows are filled up with.
+pub(crate) struct Sample {
+    pub(crate) row: Vec<u32>,
+    pub(crate) pad: u32,
+}
+
+impl Sample {
+    fn filled(&self, length: usize) -> Vec<i64> {
+        let mut row: Vec<i64> = self.row.iter().take(length).map(|id| i64::from(*id)).collect();
+        row.resize(length, self.pad.into());
+        row
+    }
+}
+
+/// Runs a text encoder on two rows at once and on one alone, `sample` filled up to `length`; returns how wide its
+/// embeddings are.
+pub(crate) fn text(onnx: &[u8], sample: &Sample, length: usize, file: &Path) -> Result<usize, ImportError> {
     let unusable = |why: String| ImportError::Unusable { file: file.to_owned(), why };
-    let mut row: Vec<i64> = sample.iter().take(length).map(|id| i64::from(*id)).collect();
-    row.resize(length, row.last().copied().unwrap_or(0));
+    let row = sample.filled(length);
     let mut other = row.clone();
     // The same tokens in another order: a row of a batch must not depend on the others.
-    let n = sample.len().min(length);
+    let n = sample.row.len().min(length);
     if n > 3 {
         other.swap(1, n - 2);
     }
@@ -141,14 +154,13 @@ pub(crate) fn text(onnx: &[u8], sample: &[u32], length: usize, file: &Path) -> R
 pub(crate) fn alike(
     free: &[u8],
     padded: &[u8],
-    sample: &[u32],
+    sample: &Sample,
     length: usize,
     file: &Path,
 ) -> Result<(), ImportError> {
     const SAME: f32 = 0.9999;
-    let row: Vec<i64> = sample.iter().take(length).map(|id| i64::from(*id)).collect();
-    let mut long = row.clone();
-    long.resize(length, row.last().copied().unwrap_or(0));
+    let row = sample.filled(length.min(sample.row.len()));
+    let long = sample.filled(length);
     let mut rows = Vec::new();
     for (onnx, data) in [(free, &row), (padded, &long)] {
         let outputs = rows_of_ids(onnx, data, 1, file)?;

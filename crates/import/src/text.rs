@@ -7,6 +7,7 @@ use engine::onnx::{Attr, pb};
 use engine::{Dim, Port};
 
 use crate::net::Net;
+use crate::probe::Sample;
 use crate::towers::TextTower;
 use crate::{ImportError, masks, probe};
 
@@ -28,7 +29,7 @@ pub(crate) fn text_encoder(
     tower: &TextTower,
     max_tokens: usize,
     padded: bool,
-    sample: &[u32],
+    sample: &Sample,
 ) -> Result<TextEncoder, ImportError> {
     let declared = tower.ids.dims.get(1).copied().flatten();
     let max_tokens = declared.unwrap_or(max_tokens);
@@ -116,7 +117,7 @@ fn derive(
     tower: &TextTower,
     length: Dim,
     max_tokens: usize,
-    sample: &[u32],
+    sample: &Sample,
 ) -> Result<(Vec<u8>, usize), ImportError> {
     let mut net = net.clone();
     let ids = format!("{}_given", tower.ids.name);
@@ -138,7 +139,7 @@ fn derive(
     let mut unknown = net.clone();
     unknown.declare_output(&Port::f32("embedding", [Dim::from("B"), "D".into()]));
     let padded = matches!(port.dims[1], Dim::Fixed(_));
-    let length = if padded { max_tokens } else { sample.len() };
+    let length = if padded { max_tokens } else { sample.row.len() };
     let dim = probe::text(&engine::onnx::encode(unknown.model()), sample, length, tower.file())?;
     net.declare_output(&Port::f32("embedding", [Dim::from("B"), dim.into()]));
     Ok((engine::onnx::encode(net.model()), dim))

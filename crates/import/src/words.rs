@@ -27,20 +27,21 @@ pub(crate) fn read(folders: &[PathBuf], config: &Value) -> Result<Words, ImportE
     for folder in folders {
         let file = folder.join("tokenizer.json");
         if let Some(json) = settings::bytes(&file)? {
-            return words(json, config).map_err(|why| ImportError::Unusable { file, why });
+            let own = settings::json(&folder.join("tokenizer_config.json"))?;
+            return words(json, config, own.as_ref()).map_err(|why| ImportError::Unusable { file, why });
         }
         let file = folder.join("merges.txt");
         if let Some(merges) = settings::bytes(&file)? {
             let unusable = |why: String| ImportError::Unusable { file: file.clone(), why };
             let merges = String::from_utf8(merges).map_err(|e| unusable(e.to_string()))?;
-            return words(clip(&merges).to_string().into_bytes(), config).map_err(unusable);
+            return words(clip(&merges).to_string().into_bytes(), config, None).map_err(unusable);
         }
     }
     let missing = "tokenizer.json (or merges.txt of CLIP's byte-pair encoding)".to_owned();
     Err(ImportError::Missing { dir: folders.first().cloned().unwrap_or_default(), what: missing })
 }
 
-fn words(json: Vec<u8>, config: &Value) -> Result<Words, String> {
+fn words(json: Vec<u8>, config: &Value, own: Option<&Value>) -> Result<Words, String> {
     let tokenizer = tokenizers::Tokenizer::from_bytes(&json).map_err(|e| format!("no tokenizer: {e}"))?;
     let known = |token: &str| tokenizer.token_to_id(token).is_some();
     let (bos, eos) = MARKS
@@ -63,12 +64,24 @@ fn words(json: Vec<u8>, config: &Value) -> Result<Words, String> {
         sha256: String::new(),
         bos: bos.map(str::to_owned),
         eos: eos.to_owned(),
-        pad: eos.to_owned(),
+        pad: pad(&tokenizer, config, own).unwrap_or_else(|| eos.to_owned()),
         vocab_size: tokenizer.get_vocab_size(true),
         max_tokens,
         padded: false,
     };
     Ok(Words { json, settings })
+}
+
+/// What rows are filled up with, where the export says it. It counts where attention is not causal, as in MobileCLIP's
+/// text tower: open_clip fills with the token 0, which is a word.
+fn pad(tokenizer: &tokenizers::Tokenizer, config: &Value, own: Option<&Value>) -> Option<String> {
+    if let Some(model) = config["model_cfg"].as_object() {
+        let id = model.get("text_cfg").and_then(|text| text["pad_id"].as_u64()).unwrap_or(0);
+        return tokenizer.id_to_token(u32::try_from(id).ok()?);
+    }
+    let pad = &own?["pad_token"];
+    let pad = pad.as_str().or_else(|| pad["content"].as_str())?;
+    tokenizer.token_to_id(pad).map(|_| pad.to_owned())
 }
 
 /// CLIP's tokenizer (openai/CLIP, `simple_tokenizer.py`) from its merges: bytes as letters, each also as the end of a
@@ -113,4 +126,27 @@ fn letters() -> Vec<char> {
     let printable: Vec<u32> = (0x21..=0x7e).chain(0xa1..=0xac).chain(0xae..=0xff).collect();
     let rest = (0..256).filter(|byte| !printable.contains(byte)).count() as u32;
     printable.iter().copied().chain(256..256 + rest).filter_map(char::from_u32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_filled_with_what_the_export_says() {
+        let json = clip("#version: 0.2\na b\n").to_string().into_bytes();
+        let pad = |config: Value, own: Option<Value>| {
+            words(json.clone(), &config, own.as_ref()).unwrap().settings.pad
+        };
+        assert_eq!(pad(json!({}), None), "<|endoftext|>");
+        assert_eq!(pad(json!({"model_cfg": {"embed_dim": 512}}), None), "!", "open_clip's zeros");
+        assert_eq!(pad(json!({"model_cfg": {"text_cfg": {"pad_id": 1}}}), None), "\"");
+        assert_eq!(pad(json!({}), Some(json!({"pad_token": "!"}))), "!");
+        assert_eq!(pad(json!({}), Some(json!({"pad_token": {"content": "!"}}))), "!");
+        assert_eq!(
+            pad(json!({}), Some(json!({"pad_token": "[PAD]"}))),
+            "<|endoftext|>",
+            "no token of its own"
+        );
+    }
 }

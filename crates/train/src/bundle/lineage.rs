@@ -61,10 +61,14 @@ impl Lineage {
                 } else {
                     String::new()
                 };
+                let own = match args["self_critical"].as_u64() {
+                    None | Some(0) => String::new(),
+                    Some(n) => format!(", and {n} captions of its own of each"),
+                };
                 let apart =
                     if args["exclude_pairs"] == true { ", no sentence of the encoder's photos" } else { "" };
                 format!(
-                    "{step} steps of {} (preset {}, source {}, target {}, noise cosine {}, sources {}{apart}{questions}, seed {})",
+                    "{step} steps of {} (preset {}, source {}, target {}, noise cosine {}, sources {}{apart}{questions}{own}, seed {})",
                     plain(&args["batch"]),
                     plain(&recipe["preset"]),
                     plain(&recipe["source"]),
