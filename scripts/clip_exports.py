@@ -37,6 +37,7 @@ class Reference:
     text: Callable  # ids (1, n) -> features
     tokenize: Callable  # text -> ids, those of begin and end included, before any cut
     longest: int
+    pad: int  # what shorter rows are filled up with
     side: int
     mode: str  # shortest or squash
     mean: list
@@ -132,7 +133,7 @@ def hugging_face(name: str, out: pathlib.Path, data: pathlib.Path, n_merges: int
     (out / "merges.txt").write_text(merges(data, n_merges))
     words = simple_tokenizer(data, n_merges)
     return Reference(reference_image, lambda ids: model.text_projection(text_model(input_ids=ids).pooler_output),
-                     lambda text: [eos - 1, *words(text), eos], 77, side, "shortest", CLIP_MEAN, CLIP_STD, list(FORMS))
+                     lambda text: [eos - 1, *words(text), eos], 77, eos, side, "shortest", CLIP_MEAN, CLIP_STD, list(FORMS))
 
 
 def siglip(out: pathlib.Path, data: pathlib.Path) -> Reference:
@@ -168,7 +169,7 @@ def siglip(out: pathlib.Path, data: pathlib.Path) -> Reference:
         row[0, : ids.shape[1]] = ids[0]
         return text_model(input_ids=row).pooler_output
 
-    return Reference(lambda pixels: (vision_model(pixel_values=pixels).pooler_output, None, None), reference_text, tokenize, 64, 224,
+    return Reference(lambda pixels: (vision_model(pixel_values=pixels).pooler_output, None, None), reference_text, tokenize, 64, 1, 224,
                      "squash", [0.5] * 3, [0.5] * 3, list(FORMS))
 
 
@@ -230,7 +231,7 @@ def open_clip_model(name: str, out: pathlib.Path, data: pathlib.Path) -> Referen
 
     patches = {"open-clip-b-32": vit_patches, "mobileclip-s1": grid_patches}.get(name, lambda model, pixels: (None, None))
     return Reference(lambda pixels: (model.encode_image(pixels), *patches(model, pixels)), reference_text,
-                     lambda text: [49406, *words(text), 49407], context, side, "shortest", mean, std, [])
+                     lambda text: [49406, *words(text), 49407], context, 0, side, "shortest", mean, std, [])
 
 
 def vit_patches(model, pixels):

@@ -130,8 +130,8 @@ def compare(name: str, form: str, work: pathlib.Path, reference, photos: list, s
     expected = known["expected"]
     levels = np.abs(ours - expected.pixels) * np.array(reference.std, np.float32).reshape(1, 3, 1, 1) * 255.0
     rows = json.loads((found / "tokens.json").read_text())
-    # What follows is padding: nothing but the last token, again and again.
-    same = sum(row[: len(tokens)] == tokens and set(row[len(tokens) :]) <= {tokens[-1]} for tokens, row in zip(expected.tokens, rows))
+    # What follows is padding.
+    same = sum(row[: len(tokens)] == tokens and set(row[len(tokens) :]) <= {reference.pad} for tokens, row in zip(expected.tokens, rows))
     features, texts = expected.features, expected.texts
     embeddings, text_embeddings = load("embeddings").reshape(features.shape), load("texts").reshape(texts.shape)
     logits = 100.0 * unit(features) @ unit(texts).T
