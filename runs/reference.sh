@@ -44,14 +44,8 @@ decoder --out runs/answers --init runs/decoder --sources flickr30k flickr8k --no
 # The memory knows more of the world than the decoder's last sentences do. No step: this only embeds them.
 decoder --out runs/memory --init runs/cooled --sources flickr30k flickr8k coco --steps 0
 
-# It goes on by its own captions, which those of other people about the same photo judge.
-[ -f runs/questions-train.jsonl ] ||
-    "$train" questions --data "$data" --split train --n-per-kind 6000 --out runs/questions-train.jsonl
-[ -f runs/critic/decoder.onnx ] || scripts/self_critical.py --data "$data" --text runs/text --init runs/answers \
-    --memory runs/memory --questions runs/questions-train.jsonl --out runs/critic --steps 700
-
 bundle() {
-    "$train" bundle --text runs/text --encoder runs/tuned --decoder runs/critic --memory-from runs/memory \
+    "$train" bundle --text runs/text --encoder runs/tuned --decoder runs/answers --memory-from runs/memory \
         --fluency 0.4 "$@"
 }
 "$train" questions --data "$data" --split dev --n-per-kind 700 --out runs/questions.jsonl
