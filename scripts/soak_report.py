@@ -6,16 +6,16 @@ and a subscriber with a session never got it. The log line is written before the
 import calendar
 import json
 import math
-import random
 import re
 import statistics
 import time
+
+from soak_latency import WINDOW_S, growth_at_one_load, quantile, ratio_of_halves, windows
 
 # Of each run of the daemon. The heap fills up to the most that ever was in use at a time, and chance raises that ever more
 # seldom, not never: a doubling of the time may add as much as the one before. Of a run shorter than two hours it is a sixth.
 WARM_UP_S = 1200
 BLOCK_S = 120
-WINDOW_S = 300
 # What a daemon that is killed was just sending is lost (docs/mqtt.md, Delivery).
 SENDING_S = 2.0
 WORDS = {True: "yes", False: "**no**", None: "too short to tell"}
@@ -27,11 +27,6 @@ def seconds(ts):
     """Of `2026-11-20T21:00:00.318Z`, with any number of decimals, or none."""
     head, _, rest = ts.rstrip("Z").partition(".")
     return calendar.timegm(time.strptime(head, "%Y-%m-%dT%H:%M:%S")) + float(f"0.{rest or 0}")
-
-
-def quantile(values, q):
-    values = sorted(values)
-    return values[min(int(q * len(values)), len(values) - 1)] if values else float("nan")
 
 
 class Run:
@@ -160,30 +155,6 @@ def pooled_slope(parts, key):
     return slope, slope - t * error, slope + t * error, n, len(points)
 
 
-def windows(latencies, start):
-    """Latencies by five minutes."""
-    parts = {}
-    for at, ms in latencies:
-        parts.setdefault(int((at - start) / WINDOW_S), []).append(ms)
-    return dict(sorted(parts.items()))
-
-
-def ratio_of_halves(parts):
-    """The p99 of the second half by that of the first, with a 95 % interval by drawing the windows anew."""
-    ordered = [parts[n] for n in sorted(parts)]
-    if len(ordered) < 4:
-        return None
-    halves = ordered[: len(ordered) // 2], ordered[len(ordered) // 2:]
-    rng = random.Random(1)
-
-    def p99(half):
-        return quantile([ms for window in half for ms in window], 0.99)
-
-    draws = [p99(rng.choices(halves[1], k=len(halves[1]))) / p99(rng.choices(halves[0], k=len(halves[0])))
-             for _ in range(2000)]
-    return p99(halves[0]), p99(halves[1]), quantile(draws, 0.025), quantile(draws, 0.975)
-
-
 def heap_lines(parts):
     """What the resident memory is made of, where the run knows: what the allocator has in use would grow with every byte
     that is lost."""
@@ -227,6 +198,7 @@ class Judgement:
         well = [(at, ms) for at, ms in run.latencies if not run.is_troubled(at)]
         self.windows = windows(well, run.start)
         self.halves = ratio_of_halves(self.windows)
+        self.aged = growth_at_one_load(self.windows, run.samples, run.start)
         longest = max(self.parts.values(), key=len) if self.parts else []
         # A camera that is away has no files open.
         self.longest = [sample for sample in longest if not run.is_troubled(sample["at"])]
@@ -264,8 +236,8 @@ class Judgement:
             "memory does not grow: the interval of its slope reaches zero": self.memory and self.memory[1] <= 0,
             "no file leaks": fds and fds[1] <= fds[0] + 2,
             "no thread leaks": threads and threads[1] <= threads[0] + 1,
-            "the p99 latency stays: the second half is at most 1.1 times the first, within its interval":
-                self.halves and self.halves[2] <= 1.1,
+            "the p99 latency stays: from begin to end it grows at most 1.1 times at the same load of the machine, within "
+            "its interval": self.aged and self.aged[1] <= 1.1,
             "nothing ended that was not killed": not self.unexpected and self.n_kills <= 0,
             "orderly end": [end["code"] for end in run.ends[-1:]] == [0],
         }
@@ -274,7 +246,7 @@ class Judgement:
 def summary(judgement):
     run, parts = judgement.run, judgement.windows
     hours = sum(leg_seconds(run)) / 3600
-    version, halves = run.legs[0]["version"], judgement.halves
+    version, halves, aged = run.legs[0]["version"], judgement.halves, judgement.aged
     fds, threads = judgement.growth("fds"), judgement.growth("threads")
     longest = (judgement.longest[-1]["at"] - judgement.longest[0]["at"]) / 60 if judgement.longest else 0
     all_ms = [ms for window in parts.values() for ms in window]
@@ -296,6 +268,8 @@ def summary(judgement):
         f"p99 {quantile(all_ms, 0.99):.0f} ms" + (
             f"; p99 of the first half {halves[0]:.0f} ms, of the second {halves[1]:.0f} ms, ratio {halves[1] / halves[0]:.2f}, "
             f"95 % interval {halves[2]:.2f} to {halves[3]:.2f}" if halves else "; too short for halves"),
+        *([f"- p99 at the end beside that at the begin, at the same load of the machine: {aged[0]:.2f} times, 95 % interval "
+           f"{aged[1]:.2f} to {aged[2]:.2f}"] if aged else []),
     ]
     lines += [f"- left out: {why}" for why in run.skipped]
     return lines
