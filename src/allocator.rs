@@ -64,8 +64,6 @@ fn give_back() {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
     use super::*;
 
     /// Bytes of the process that are in memory.
@@ -79,7 +77,7 @@ mod tests {
     #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
     fn what_is_free_between_blocks_that_stay_is_given_back() {
         let alone = ["--exact", "allocator::tests::alone", "--ignored", "--nocapture"];
-        let ran = Command::new(std::env::current_exe().unwrap()).args(alone).output().unwrap();
+        let ran = std::process::Command::new(std::env::current_exe().unwrap()).args(alone).output().unwrap();
         let said = String::from_utf8_lossy(&ran.stdout);
         assert!(ran.status.success() && said.contains("1 passed"), "{said}");
     }

@@ -1,5 +1,8 @@
 //! Products of one f32 vector with many stored i8 rows, as a bank of embeddings is searched.
-#![expect(unsafe_code, reason = "instruction sets that the processor was asked for")]
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "instruction sets that the processor was asked for")
+)]
 
 use super::Isa;
 
