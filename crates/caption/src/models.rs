@@ -91,7 +91,7 @@ impl Models {
             engine.load(&label, bundle.graph(role), &signature, options)
         };
         // The image encoder takes about as long to load as everything else together.
-        let (image_encoder, rest) = beside(
+        let (image_encoder, rest) = engine::beside(
             || load(Role::ImageEncoder),
             || -> Result<_, CaptionError> {
                 let text_encoder =
@@ -330,15 +330,6 @@ impl Models {
 /// For those who hold other parts of the models meanwhile.
 fn writer(writer: &mut Option<Writer>) -> Result<&mut Writer, CaptionError> {
     writer.as_mut().ok_or(CaptionError::NoDecoder)
-}
-
-/// What both return, the first on a thread of its own meanwhile.
-fn beside<A: Send, B>(first: impl FnOnce() -> A + Send, second: impl FnOnce() -> B) -> (A, B) {
-    std::thread::scope(|scope| {
-        let first = scope.spawn(first);
-        let second = second();
-        (first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), second)
-    })
 }
 
 fn check_labels(labels: &[String]) -> Result<(), String> {

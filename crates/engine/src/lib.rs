@@ -10,6 +10,7 @@
 
 #![warn(unreachable_pub)]
 
+mod beside;
 mod caught;
 mod check;
 mod device;
@@ -29,6 +30,7 @@ mod tract;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+pub use beside::beside;
 pub use caught::is_engine_panic;
 pub use device::{Device, DeviceChoice, ParseDeviceError};
 pub use error::EngineError;
