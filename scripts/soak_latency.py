@@ -1,4 +1,4 @@
-"""Whether the latency of a soak grows: by halves, and at the same load of the machine.
+"""Slopes with their intervals, and whether the latency of a soak grows: by halves, and at the same load of the machine.
 
 A soak of hours shares its machine, and what the neighbours do in the second half would pass for a daemon that ages.
 """
@@ -52,14 +52,26 @@ def growth_at_one_load(parts, samples, start):
     load = [statistics.fmean(loads[n]) for n in chosen]
     time = without([float(n) for n in chosen], load)
     p99 = without([math.log(quantile(parts[n], 0.99)) for n in chosen], load)
-    spread = sum(x * x for x in time)
-    slope = sum(x * y for x, y in zip(time, p99)) / spread
-    rests = [y - slope * x for x, y in zip(time, p99)]
-    total, freedom = sum(r * r for r in rests), len(rests) - 3
-    alike = min(max(sum(a * b for a, b in zip(rests, rests[1:])) / total, 0.0), 0.9)
-    error = math.sqrt(total / freedom / spread * (1 + alike) / (1 - alike)) * (1.96 + 2.5 / freedom)
+    found = slope([list(zip(time, p99))], len(chosen) - 3)
+    if found is None:
+        return None
+    growth, error = found
     span = chosen[-1] - chosen[0]
-    return tuple(math.exp(span * s) for s in (slope, slope - error, slope + error))
+    return tuple(math.exp(span * s) for s in (growth, growth - error, growth + error))
+
+
+def slope(parts, freedom):
+    """Least squares through the origin over all points of the parts, and half its 95 % interval, widened for what
+    neighbouring points of a part have in common. None where there is too little."""
+    spread = sum(x * x for part in parts for x, _ in part)
+    if freedom < 3 or spread == 0:
+        return None
+    found = sum(x * y for part in parts for x, y in part) / spread
+    rests = [[y - found * x for x, y in part] for part in parts]
+    total = sum(r * r for part in rests for r in part)
+    neighbours = sum(a * b for part in rests for a, b in zip(part, part[1:]))
+    alike = min(max(neighbours / total if total else 0.0, 0.0), 0.9)
+    return found, (1.96 + 2.5 / freedom) * math.sqrt(total / freedom / spread * (1 + alike) / (1 - alike))
 
 
 def without(values, load):
