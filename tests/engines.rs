@@ -28,6 +28,9 @@ const SAME_OF_SEVEN: usize = 6;
 /// times its mean log-probability.
 const MARGIN: f32 = 0.002;
 
+/// What of the environment captiond would heed.
+pub const VARIABLES: [&str; 3] = ["CAPTIOND_BUNDLE", "CAPTIOND_LOG", "ORT_DYLIB_PATH"];
+
 /// The library of ONNX Runtime, where there is one, a bundle and Mosquitto.
 pub fn library() -> Option<PathBuf> {
     if shipped_bundle().is_none() {
@@ -98,7 +101,7 @@ impl Site {
     fn command(&self, what: &str, engine: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_captiond"));
         command.arg(what).arg("--config").arg(self.configure(engine));
-        for variable in ["CAPTIOND_BUNDLE", "CAPTIOND_LOG", "ORT_DYLIB_PATH"] {
+        for variable in VARIABLES {
             command.env_remove(variable);
         }
         command

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use captiond::config::Config;
 
-use crate::engines::{library, shim};
+use crate::engines::{VARIABLES, library, shim};
 
 const BENCH: &str = "captiond bench --runs 5";
 const BENCH_GPU: &str = "captiond bench --runs 5 --engine ort --device cuda:0";
@@ -59,7 +59,7 @@ fn command(line: &str, dir: &Path) -> Command {
     let arguments = line.strip_prefix("captiond ").unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_captiond"));
     command.args(arguments.split(' ')).current_dir(dir);
-    for variable in ["CAPTIOND_BUNDLE", "CAPTIOND_LOG", "ORT_DYLIB_PATH"] {
+    for variable in VARIABLES {
         command.env_remove(variable);
     }
     command

@@ -54,18 +54,23 @@ pub(crate) fn compute_in_f32(net: &mut Net) {
     graph.value_info.clear();
 }
 
-/// A constant among the nodes: few numbers, so that their f32 form costs nothing.
-fn widen(tensor: &mut pb::TensorProto) {
-    if tensor.data_type != F16 {
-        return;
-    }
+/// The elements of an f16 tensor as f32, as many as there are.
+pub(crate) fn values(tensor: &pb::TensorProto) -> Vec<f32> {
     let bits: Vec<u16> = if tensor.raw_data.is_empty() {
         tensor.int32_data.iter().map(|word| *word as u16).collect()
     } else {
         tensor.raw_data.as_chunks::<2>().0.iter().map(|pair| u16::from_le_bytes(*pair)).collect()
     };
+    bits.into_iter().map(|bits| half::f16::from_bits(bits).to_f32()).collect()
+}
+
+/// A constant among the nodes: few numbers, so that their f32 form costs nothing.
+fn widen(tensor: &mut pb::TensorProto) {
+    if tensor.data_type != F16 {
+        return;
+    }
     // What f16 calls infinite is a mask; it must stay finite where it is added to another.
-    let widened = bits.into_iter().map(|bits| half::f16::from_bits(bits).to_f32().clamp(-1e9, 1e9));
+    let widened = values(tensor).into_iter().map(|value| value.clamp(-1e9, 1e9));
     tensor.raw_data = widened.flat_map(f32::to_le_bytes).collect();
     tensor.int32_data.clear();
     tensor.data_type = F32;

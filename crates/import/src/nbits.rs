@@ -4,6 +4,7 @@
 use engine::onnx::{floats, pb};
 use pb::tensor_proto::DataType;
 
+use crate::halves;
 use crate::net::Net;
 
 /// The most elements of one matrix.
@@ -154,13 +155,5 @@ impl Blocks {
 
 /// The elements of an f32 or f16 tensor.
 fn any_floats(tensor: &pb::TensorProto) -> Option<Vec<f32>> {
-    if tensor.data_type != DataType::Float16 as i32 {
-        return floats(tensor);
-    }
-    let bits: Vec<u16> = if tensor.raw_data.is_empty() {
-        tensor.int32_data.iter().map(|word| *word as u16).collect()
-    } else {
-        tensor.raw_data.as_chunks::<2>().0.iter().map(|pair| u16::from_le_bytes(*pair)).collect()
-    };
-    Some(bits.into_iter().map(|bits| half::f16::from_bits(bits).to_f32()).collect())
+    if tensor.data_type == DataType::Float16 as i32 { Some(halves::values(tensor)) } else { floats(tensor) }
 }

@@ -13,9 +13,9 @@ use crate::kernels::Isa;
 use crate::kernels::product::{BLOCK, Packed, QUAD, Rows, Sink, multiply};
 
 /// What u8 stands for zero.
-const ZERO: u8 = 128;
+pub(super) const ZERO: u8 = 128;
 /// Steps on either side of it.
-const N_STEPS: f32 = 127.0;
+pub(super) const N_STEPS: f32 = 127.0;
 
 thread_local! {
     /// Rows as u8 and their scales, kept for the next product.

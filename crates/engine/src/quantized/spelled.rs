@@ -13,15 +13,13 @@ use super::Quantization;
 use super::fuse::{
     CONVOLVE, DEQUANTIZE_PICTURE, MULTIPLY, MULTIPLY_ROWS, QUANTIZE_PICTURE, QUANTIZE_ROWS, fuse,
 };
+use super::rows::{N_STEPS, ZERO};
 use crate::onnx::{Attr, attribute, attribute_int, opset, pb, signed_bytes, tensor_dims};
 
 /// The first operator set that has all that is spelled with.
 const OPSET_MIN: i64 = 13;
 /// From this one on the axes of a maximum are an input.
 const OPSET_AXES: i64 = 18;
-/// What u8 stands for zero in rows that are quantized as they come, and the steps on either side of it.
-const ROW_ZERO: f32 = 128.0;
-const ROW_STEPS: f32 = 127.0;
 /// A row whose largest element is below it counts as zeros.
 const PEAK_MIN: f32 = 1e-30;
 
@@ -91,7 +89,7 @@ impl Speller {
             let kept = ["strides", "pads", "auto_pad"];
             conv.attribute.extend(node.attribute.iter().filter(|a| kept.contains(&a.name.as_str())).cloned());
         }
-        let mut value = self.scaled(&sums, &layer, &[1, n_out, 1, 1]);
+        let mut value = self.scaled(&sums, &layer, &[1, n_out, 1, 1], None);
         if let Some(other) = node.input.get(1) {
             let share = self.number(node.attribute.iter().find(|a| a.name == "share")?.f);
             let other = self.in_f32(other);
@@ -108,7 +106,7 @@ impl Speller {
         let rows = self.centred(node.input.first()?, layer.zero);
         let weights = self.numbers(&layer.dims, layer.weights.iter().map(|w| f32::from(*w)));
         let sums = self.add("MatMul", &[&rows, &weights]);
-        let value = self.scaled(&sums, &layer, &[n_columns]);
+        let value = self.scaled(&sums, &layer, &[n_columns], None);
         self.at_least(&value, layer.low, node.output.first()?);
         Some(())
     }
@@ -128,7 +126,7 @@ impl Speller {
         let rows = node.input.first()?;
         let peak = self.peak(rows);
         let (least, steps, one, zero) =
-            (self.number(PEAK_MIN), self.number(ROW_STEPS), self.number(1.0), self.number(ROW_ZERO));
+            (self.number(PEAK_MIN), self.number(N_STEPS), self.number(1.0), self.number(f32::from(ZERO)));
         let peak = self.add("Max", &[&peak, &least]);
         let scale = self.add("Div", &[&peak, &steps]);
         let steps = self.add("Div", &[&one, &scale]);
@@ -138,12 +136,7 @@ impl Speller {
         let value = self.add("Round", &[&value]);
         let value = self.add("Sub", &[&value, &zero]);
         let sums = self.add("MatMul", &[&value, &weights]);
-        let sums = self.add("Round", &[&sums]);
-        let factors = self.numbers(&[n_columns], layer.factors.iter().copied());
-        let factors = self.add("Mul", &[&scale, &factors]);
-        let value = self.add("Mul", &[&sums, &factors]);
-        let offsets = self.numbers(&[n_columns], layer.offsets.iter().copied());
-        let value = self.add("Add", &[&value, &offsets]);
+        let value = self.scaled(&sums, &layer, &[n_columns], Some(&scale));
         self.at_least(&value, layer.low, node.output.first()?);
         Some(())
     }
@@ -217,13 +210,17 @@ impl Speller {
         self.add("Sub", &[&value, &zero])
     }
 
-    /// Sums times factors plus offsets, one of each for an index of the axis that is not 1 in `dims`.
+    /// Sums times factors plus offsets, one of each for an index of the axis that is not 1 in `dims`; times the scale of
+    /// their row, where rows have one.
     ///
     /// The rounding is none where a product was exact, and mends one that a library took another way (Winograd's). It also
     /// keeps optimizers from multiplying the factors into the weights, which would no longer be whole numbers.
-    fn scaled(&mut self, sums: &str, layer: &Layer, dims: &[usize]) -> String {
+    fn scaled(&mut self, sums: &str, layer: &Layer, dims: &[usize], row_scale: Option<&str>) -> String {
         let sums = self.add("Round", &[sums]);
-        let factors = self.numbers(dims, layer.factors.iter().copied());
+        let mut factors = self.numbers(dims, layer.factors.iter().copied());
+        if let Some(scale) = row_scale {
+            factors = self.add("Mul", &[scale, &factors]);
+        }
         let offsets = self.numbers(dims, layer.offsets.iter().copied());
         let value = self.add("Mul", &[&sums, &factors]);
         self.add("Add", &[&value, &offsets])
