@@ -27,7 +27,7 @@ if [ -z "$binary" ]; then
         python3 -m venv "$tools/venv"
         "$tools/venv/bin/pip" install --quiet cargo-zigbuild==0.24.0 ziglang==0.17.1
     fi
-    cargo zigbuild --profile dist --locked --target "$triple.$glibc" --bin captiond
+    cargo zigbuild --profile dist --locked --features rtsp --target "$triple.$glibc" --bin captiond
     binary=${CARGO_TARGET_DIR:-target}/$triple/dist/captiond
 fi
 

@@ -203,6 +203,13 @@ service start
 service is-active || fail "the service does not run with the configuration of the package"
 inside captiond --version
 inside captiond check
+# A feature that is left out of a build is missed at no other place here.
+inside sh -c 'cat >/tmp/cameras.toml' <<'TOML'
+[[camera]]
+name = "gate"
+source = { type = "rtsp", url = "rtsp://127.0.0.1/stream" }
+TOML
+inside captiond check --config /tmp/cameras.toml || fail "the package reads no RTSP cameras"
 size=$(inside dpkg-query --show --showformat '${Installed-Size}' captiond)
 echo "installed: $size KiB"
 

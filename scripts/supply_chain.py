@@ -19,7 +19,7 @@ import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = "x86_64-unknown-linux-gnu"
-FEATURES = "rtsp,gstreamer"
+FEATURES = "rtsp"
 
 
 def output(*command):
