@@ -42,7 +42,7 @@ for target in $targets; do
     echo "== $target"
     # A finding is written to fuzz/artifacts, and does not keep the others from running.
     echo "sanitizer: $sanitizer" >"$logs/$target.log"
-    $fuzz run -s "$sanitizer" "$target" -- -max_len=16384 -max_total_time="$seconds" -print_final_stats=1 \
+    $fuzz run --dev -s "$sanitizer" "$target" -- -max_len=16384 -max_total_time="$seconds" -print_final_stats=1 \
         >>"$logs/$target.log" 2>&1 || status=1
     tail -n 3 "$logs/$target.log"
 done

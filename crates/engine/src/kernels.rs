@@ -3,6 +3,7 @@
 //! What a graph means does not belong here. The unsafe code of this crate is in the files of the instruction sets, each
 //! behind a safe function that has checked every bound.
 
+mod aligned;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 pub(crate) mod attention;
@@ -13,16 +14,21 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avxvnni;
 pub(crate) mod bank;
+pub(crate) mod columns;
 pub(crate) mod depthwise;
 #[cfg(target_arch = "aarch64")]
 mod dotprod;
 pub(crate) mod exponential;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod floats;
 #[cfg(target_arch = "aarch64")]
 mod i8mm;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
 pub(crate) mod product;
+pub(crate) mod rounding;
+pub(crate) mod rowwise;
 
 use std::sync::LazyLock;
 
@@ -87,6 +93,33 @@ impl Isa {
         std::iter::once(Isa::Portable).chain(has).collect()
     }
 }
+
+/// Calls `$body`, an `#[inline(always)]` function of plain loops that returns nothing, compiled for the vectors of `$isa`.
+macro_rules! compiled_for {
+    ($isa:expr, $body:path, $($argument:ident: $type:ty),+) => {{
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2($($argument: $type),+) {
+            $body($($argument),+);
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+        fn avx512($($argument: $type),+) {
+            $body($($argument),+);
+        }
+        match $isa {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an instruction set is only chosen where the processor has it.
+            Isa::Avx2 | Isa::AvxVnni => unsafe { avx2($($argument),+) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx512Vnni | Isa::Amx => unsafe { avx512($($argument),+) },
+            // The compiler may use what every processor of the architecture has.
+            _ => $body($($argument),+),
+        }
+    }};
+}
+pub(crate) use compiled_for;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -10,11 +10,13 @@
 
 #![warn(unreachable_pub)]
 
+mod awake;
 mod beside;
 mod caught;
 mod check;
 mod device;
 mod error;
+mod floats;
 mod kept;
 mod kernels;
 pub mod onnx;
@@ -22,6 +24,7 @@ pub mod onnx;
 mod ort;
 mod probe;
 mod quantized;
+mod share;
 mod signature;
 mod tensor;
 pub mod testing;

@@ -4,6 +4,8 @@
 //! What runs a graph does not belong here.
 
 mod edit;
+pub(crate) mod index;
+pub(crate) mod tail;
 mod weights;
 
 pub use edit::{Attr, attribute, keep, prune};

@@ -10,16 +10,14 @@
 pub(crate) mod convolution;
 pub(crate) mod dense;
 mod fuse;
-mod graph;
 pub(crate) mod rows;
-mod share;
 pub(crate) mod sink;
 #[cfg(any(feature = "ort", test))]
 mod spelled;
 pub(crate) mod steps;
 
 pub(crate) use fuse::{
-    ATTEND, CONVOLVE, DEQUANTIZE_PICTURE, MULTIPLY, MULTIPLY_ROWS, QUANTIZE_PICTURE, QUANTIZE_ROWS, fuse,
+    CONVOLVE, DEQUANTIZE_PICTURE, MULTIPLY, MULTIPLY_ROWS, QUANTIZE_PICTURE, QUANTIZE_ROWS, fuse,
 };
 #[cfg(any(feature = "ort", test))]
 pub(crate) use spelled::spell;

@@ -2,6 +2,8 @@
 
 mod attributes;
 mod fused;
+#[cfg(target_arch = "x86_64")]
+mod product;
 
 use std::sync::Arc;
 
@@ -12,16 +14,17 @@ use tract_core::prelude::{Framework, IntoTValue, RunOptions, TValue};
 use tract_core::tract_linalg::multithread::Executor;
 use tract_onnx::prelude::InferenceModelExt;
 
+use crate::awake::awake;
 use crate::caught::{brief, caught, mark_worker};
 use crate::check::{Input, Symbols, parsed};
 use crate::onnx::{self, pb};
-use crate::quantized;
 use crate::{
     Device, Dim, ElementType, Engine, EngineError, EngineOptions, Graph, Kept, Signature, Tensor, TensorView,
 };
+use crate::{floats, quantized};
 
 pub(crate) struct Tract {
-    /// Whether quantized layers are replaced by our own.
+    /// Whether layers are replaced by our own.
     pub(crate) fuse: bool,
 }
 
@@ -48,9 +51,12 @@ impl Engine for Tract {
         let (mut model, found) = parsed(label, onnx, signature)?;
         let int8_rows = options.int8_rows && onnx::allows_int8_rows(&model);
         if let Some(graph) = model.graph.as_mut().filter(|_| self.fuse) {
-            quantized::fuse(graph, int8_rows, true);
+            quantized::fuse(graph, int8_rows);
         }
         onnx::expand_weights(&mut model).map_err(|e| fail(e.to_string()))?;
+        if let Some(graph) = model.graph.as_mut().filter(|_| self.fuse) {
+            floats::fuse(graph);
+        }
         let pool = pool(options.threads.get()).map_err(fail)?;
         let plan = caught(|| plan(model, &found, pool.clone())).flatten().map_err(fail)?;
         let state = caught(|| plan.spawn().map_err(|e| format!("{e:#}"))).flatten().map_err(fail)?;
@@ -179,7 +185,7 @@ impl TractGraph {
             let mut state = state.map_or_else(|| self.plan.spawn(), Ok)?;
             // All of it in the pool: to hand over a single operator and wait for it costs more than a small one takes.
             let outputs = match &self.pool {
-                Some(pool) => pool.install(|| state.run(inputs)),
+                Some(pool) => pool.install(|| awake(|| state.run(inputs))),
                 None => state.run(inputs),
             }?;
             Ok((state, outputs))

@@ -9,7 +9,7 @@ use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::sync::LazyLock;
 
 use super::avx512;
-use super::product::{BLOCK, Packed, QUAD, Rows, Sink};
+use super::product::{BLOCK, QUAD, Rows, Sink, Weights};
 
 /// Rows of a tile of activations.
 const N_ROWS: usize = 16;
@@ -62,7 +62,7 @@ fn is_fitting(rows: &Rows<'_>) -> bool {
     4 * rows.n_rows >= N_ROWS && 3 * rows.run_len >= ROW_LEN && rows.n_runs > 0
 }
 
-pub(crate) fn multiply(rows: &Rows<'_>, weights: &Packed, initial: &[i32], sink: &mut impl Sink) {
+pub(crate) fn multiply(rows: &Rows<'_>, weights: Weights<'_>, initial: &[i32], sink: &mut impl Sink) {
     assert!(is_available());
     if !is_fitting(rows) {
         return avx512::multiply(rows, weights, initial, sink);
@@ -145,7 +145,7 @@ struct Panel {
 }
 
 impl Panel {
-    fn set(&mut self, rows: &Rows<'_>, weights: &Packed, blocks: [usize; 2]) {
+    fn set(&mut self, rows: &Rows<'_>, weights: Weights<'_>, blocks: [usize; 2]) {
         let blocks = blocks.map(|block| &weights.blocks(block)[..weights.block_len()]);
         let (n_whole, n_rest) = (rows.run_len / ROW_LEN, rows.run_len % ROW_LEN);
         if n_rest > 0 {

@@ -4,8 +4,9 @@
     expect(unsafe_code, reason = "instruction sets that the processor was asked for")
 )]
 
-use super::Isa;
+use super::columns::Columns;
 use super::exponential::softmax;
+use super::{Isa, compiled_for};
 
 /// Vectors of heads in a tensor: element `i` of row `r` of head `h` of sequence `b` lies at
 /// `b * sequence + h * head + r * row + i`.
@@ -41,35 +42,13 @@ pub(crate) struct Attention<'a> {
 }
 
 /// The mean of the values for each query, weighted by the softmax of its scaled products with the keys, into `out`:
-/// `[sequence, query, head, element]`.
+/// `[sequence, query]` rows of the elements of the heads from `first` on, as many as it has columns for.
 ///
 /// # Panics
 /// When a slice is too short for the sizes.
-pub(crate) fn attend(isa: Isa, attention: &Attention<'_>, out: &mut [f32]) {
-    match isa {
-        Isa::Portable => all(attention, out),
-        // The compiler may use what every processor of this architecture has.
-        #[cfg(target_arch = "aarch64")]
-        Isa::Neon | Isa::DotProduct | Isa::I8mm => all(attention, out),
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: an instruction set is only chosen where the processor has it.
-        Isa::Avx2 | Isa::AvxVnni => unsafe { avx2(attention, out) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above.
-        Isa::Avx512Vnni | Isa::Amx => unsafe { avx512(attention, out) },
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn avx2(attention: &Attention<'_>, out: &mut [f32]) {
-    all(attention, out);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn avx512(attention: &Attention<'_>, out: &mut [f32]) {
-    all(attention, out);
+pub(crate) fn attend(isa: Isa, attention: &Attention<'_>, first: usize, mut out: Columns<'_>) {
+    let out = &mut out;
+    compiled_for!(isa, all, attention: &Attention<'_>, first: usize, out: &mut Columns<'_>);
 }
 
 /// From how many queries on the keys are laid out anew, which the products with all of them have to pay for.
@@ -78,12 +57,13 @@ const MANY_QUERIES: usize = 4;
 const WIDE: usize = 64;
 
 #[inline(always)]
-fn all(attention: &Attention<'_>, out: &mut [f32]) {
+fn all(attention: &Attention<'_>, first: usize, out: &mut Columns<'_>) {
     let Attention { queries, keys, values, mask, scale, sizes } = *attention;
-    let Sizes { n_sequences, n_heads, n_queries, n_keys, dim } = sizes;
+    let Sizes { n_sequences, n_queries, n_keys, dim, .. } = sizes;
+    let heads = first..first + out.n_columns() / dim.max(1);
     let mut scores = vec![0.0; n_keys.next_multiple_of(WIDE)];
     let mut columns = vec![0.0; if n_queries < MANY_QUERIES { 0 } else { scores.len() * dim }];
-    for (b, h) in (0..n_sequences).flat_map(|b| (0..n_heads).map(move |h| (b, h))) {
+    for (b, h) in (0..n_sequences).flat_map(|b| heads.clone().map(move |h| (b, h))) {
         let start = |heads: &Heads<'_>| b * heads.sequence + h * heads.head;
         let (query_start, key_start, value_start) = (start(&queries), start(&keys), start(&values));
         if !columns.is_empty() {
@@ -108,7 +88,7 @@ fn all(attention: &Attention<'_>, out: &mut [f32]) {
                 }
             }
             softmax(scores);
-            let out = &mut out[((b * n_queries + s) * n_heads + h) * dim..][..dim];
+            let out = &mut out.of_row(b * n_queries + s, (h - first) * dim)[..dim];
             mean(scores, &values.data[value_start..], values.row, out);
         }
     }
@@ -249,7 +229,10 @@ mod tests {
             };
             for isa in Isa::available() {
                 let mut out = vec![f32::NAN; n_sequences * n_queries * n_heads * dim];
-                attend(isa, &attention, &mut out);
+                let n_part = dim * if n_heads > 1 { n_heads - 1 } else { 1 };
+                for (part, out) in Columns::all(&mut out, n_heads * dim).split(n_part).enumerate() {
+                    attend(isa, &attention, part * n_part / dim, out);
+                }
                 for (at, found) in out.chunks(dim).enumerate() {
                     let (b, rest) = (at / (n_queries * n_heads), at % (n_queries * n_heads));
                     let expected = expected(&attention, b, rest % n_heads, rest / n_heads);

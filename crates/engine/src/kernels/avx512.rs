@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::product::{BLOCK, Dot, Packed, QUAD, Rows, Sink, Tile, panel};
+use super::product::{BLOCK, Dot, QUAD, Rows, Sink, Tile, Weights, panel};
 
 pub(crate) fn is_available() -> bool {
     is_x86_feature_detected!("avx512f")
@@ -13,7 +13,7 @@ pub(crate) fn is_available() -> bool {
         && is_x86_feature_detected!("avx512vnni")
 }
 
-pub(crate) fn multiply(rows: &Rows<'_>, weights: &Packed, initial: &[i32], sink: &mut impl Sink) {
+pub(crate) fn multiply(rows: &Rows<'_>, weights: Weights<'_>, initial: &[i32], sink: &mut impl Sink) {
     assert!(is_available());
     // SAFETY: the processor has it.
     unsafe { panels(rows, weights, initial, sink) }
@@ -21,7 +21,7 @@ pub(crate) fn multiply(rows: &Rows<'_>, weights: &Packed, initial: &[i32], sink:
 
 /// As many rows as leave 24 registers of sums.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn panels(rows: &Rows<'_>, weights: &Packed, initial: &[i32], sink: &mut impl Sink) {
+fn panels(rows: &Rows<'_>, weights: Weights<'_>, initial: &[i32], sink: &mut impl Sink) {
     let mut block = 0;
     while block < weights.n_blocks() {
         let left = weights.n_blocks() - block;

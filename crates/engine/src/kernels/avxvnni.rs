@@ -5,13 +5,13 @@
 use std::arch::x86_64::*;
 
 use super::avx2;
-use super::product::{BLOCK, Dot, Packed, QUAD, Rows, Sink, Tile, panel};
+use super::product::{BLOCK, Dot, QUAD, Rows, Sink, Tile, Weights, panel};
 
 pub(crate) fn is_available() -> bool {
     avx2::is_available() && is_x86_feature_detected!("avxvnni")
 }
 
-pub(crate) fn multiply(rows: &Rows<'_>, weights: &Packed, initial: &[i32], sink: &mut impl Sink) {
+pub(crate) fn multiply(rows: &Rows<'_>, weights: Weights<'_>, initial: &[i32], sink: &mut impl Sink) {
     assert!(is_available());
     // SAFETY: the processor has it.
     unsafe { panels(rows, weights, initial, sink) }
@@ -19,7 +19,7 @@ pub(crate) fn multiply(rows: &Rows<'_>, weights: &Packed, initial: &[i32], sink:
 
 /// As many rows as leave three of sixteen registers for what is multiplied.
 #[target_feature(enable = "avx2,fma,avxvnni")]
-fn panels(rows: &Rows<'_>, weights: &Packed, initial: &[i32], sink: &mut impl Sink) {
+fn panels(rows: &Rows<'_>, weights: Weights<'_>, initial: &[i32], sink: &mut impl Sink) {
     for block in 0..weights.n_blocks() {
         // SAFETY: the processor has it, and the caller has checked the arguments.
         unsafe { panel::<Vnni, 6, 1>(rows, weights, block, initial, sink) }

@@ -4,7 +4,7 @@
     expect(unsafe_code, reason = "instruction sets that the processor was asked for")
 )]
 
-use super::Isa;
+use super::{Isa, compiled_for};
 
 /// The product of `vector` (dim) with each row of `rows` (n, dim) into `products` (n). Blocks for a millisecond or so a
 /// million elements.
@@ -13,27 +13,7 @@ use super::Isa;
 /// When the rows do not fill the products.
 pub fn bank_products(rows: &[i8], vector: &[f32], products: &mut [f32]) {
     assert_eq!(rows.len(), products.len() * vector.len(), "rows of {} elements", vector.len());
-    match Isa::here() {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: an instruction set is only chosen where the processor has it.
-        Isa::Avx2 | Isa::AvxVnni => unsafe { avx2(rows, vector, products) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above.
-        Isa::Avx512Vnni | Isa::Amx => unsafe { avx512(rows, vector, products) },
-        _ => all(rows, vector, products),
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn avx2(rows: &[i8], vector: &[f32], products: &mut [f32]) {
-    all(rows, vector, products);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn avx512(rows: &[i8], vector: &[f32], products: &mut [f32]) {
-    all(rows, vector, products);
+    compiled_for!(Isa::here(), all, rows: &[i8], vector: &[f32], products: &mut [f32]);
 }
 
 #[inline(always)]

@@ -4,8 +4,8 @@
     expect(unsafe_code, reason = "instruction sets that the processor was asked for")
 )]
 
-use super::Isa;
 use super::product::{BLOCK, Sink};
+use super::{Isa, compiled_for};
 
 /// A picture of `[height, width, channels]`, already padded, and the window that goes over it.
 #[derive(Clone, Copy, Debug)]
@@ -30,30 +30,7 @@ pub(crate) fn convolve(
     initial: &[i32],
     sink: &mut impl Sink,
 ) {
-    match isa {
-        Isa::Portable => all(windows, weights, initial, sink),
-        // The compiler may use what every processor of this architecture has.
-        #[cfg(target_arch = "aarch64")]
-        Isa::Neon | Isa::DotProduct | Isa::I8mm => all(windows, weights, initial, sink),
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: an instruction set is only chosen where the processor has it.
-        Isa::Avx2 | Isa::AvxVnni => unsafe { avx2(windows, weights, initial, sink) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above.
-        Isa::Avx512Vnni | Isa::Amx => unsafe { avx512(windows, weights, initial, sink) },
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn avx2(windows: &Windows<'_>, weights: &[i16], initial: &[i32], sink: &mut impl Sink) {
-    all(windows, weights, initial, sink);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn avx512(windows: &Windows<'_>, weights: &[i16], initial: &[i32], sink: &mut impl Sink) {
-    all(windows, weights, initial, sink);
+    compiled_for!(isa, all, windows: &Windows<'_>, weights: &[i16], initial: &[i32], sink: &mut impl Sink);
 }
 
 /// Channels that are summed together.

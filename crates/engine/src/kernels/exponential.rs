@@ -4,34 +4,14 @@
     expect(unsafe_code, reason = "instruction sets that the processor was asked for")
 )]
 
-use super::Isa;
+use super::{Isa, compiled_for};
 
 /// Sums and maxima are taken in so many lanes.
 const LANES: usize = 16;
 
 /// Log-softmax in place.
 pub fn log_softmax(scores: &mut [f32]) {
-    match Isa::here() {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: an instruction set is only chosen where the processor has it.
-        Isa::Avx2 | Isa::AvxVnni => unsafe { avx2(scores) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above.
-        Isa::Avx512Vnni | Isa::Amx => unsafe { avx512(scores) },
-        _ => logs(scores),
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn avx2(scores: &mut [f32]) {
-    logs(scores);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn avx512(scores: &mut [f32]) {
-    logs(scores);
+    compiled_for!(Isa::here(), logs, scores: &mut [f32]);
 }
 
 #[inline(always)]
@@ -77,7 +57,7 @@ fn greatest(values: &[f32]) -> f32 {
 
 /// e^x of an `x` of at most zero, to a relative 4e-7; that of -87 for what is below. Without a branch or a call.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     /// Added to a number of less than 2^22, it leaves the nearest whole number in the low bits of the sum.
     const ROUND: f32 = 12_582_912.0;
     /// The logarithm of 2 in two parts, the first exact in few bits.

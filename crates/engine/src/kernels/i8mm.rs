@@ -8,14 +8,14 @@ use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 
 use super::dotprod::{Instruction, dot};
-use super::product::{BLOCK, Dot, Packed, QUAD, Rows, Sink, Tile, panel};
+use super::product::{BLOCK, Dot, QUAD, Rows, Sink, Tile, Weights, panel};
 
 pub(crate) fn is_available() -> bool {
     is_aarch64_feature_detected!("i8mm")
 }
 
 /// Six rows leave 24 registers of sums, one for each two rows and four for weights.
-pub(crate) fn multiply(rows: &Rows<'_>, weights: &Packed, initial: &[i32], sink: &mut impl Sink) {
+pub(crate) fn multiply(rows: &Rows<'_>, weights: Weights<'_>, initial: &[i32], sink: &mut impl Sink) {
     assert!(is_available());
     for block in 0..weights.n_blocks() {
         // SAFETY: the processor has it, and the caller has checked the arguments.

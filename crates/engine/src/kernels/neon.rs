@@ -7,12 +7,12 @@
 
 use std::arch::aarch64::*;
 
-use super::product::{BLOCK, Dot, Packed, QUAD, Rows, Sink, Tile, panel};
+use super::product::{BLOCK, Dot, QUAD, Rows, Sink, Tile, Weights, panel};
 
 /// What is taken from every activation.
 const SHIFT: u8 = 128;
 
-pub(crate) fn multiply(rows: &Rows<'_>, weights: &Packed, initial: &[i32], sink: &mut impl Sink) {
+pub(crate) fn multiply(rows: &Rows<'_>, weights: Weights<'_>, initial: &[i32], sink: &mut impl Sink) {
     let initial = raised(weights, initial);
     for block in 0..weights.n_blocks() {
         // SAFETY: every processor of this architecture has it, and the caller has checked the arguments.
@@ -27,7 +27,7 @@ pub(crate) fn multiply(rows: &Rows<'_>, weights: &Packed, initial: &[i32], sink:
 }
 
 /// What the sums start with where activations are taken less [`SHIFT`].
-pub(super) fn raised(weights: &Packed, initial: &[i32]) -> Vec<i32> {
+pub(super) fn raised(weights: Weights<'_>, initial: &[i32]) -> Vec<i32> {
     let raise = |(initial, sum): (&i32, &i32)| initial.wrapping_add(sum.wrapping_mul(i32::from(SHIFT)));
     initial.iter().zip(weights.column_sums()).map(raise).collect()
 }

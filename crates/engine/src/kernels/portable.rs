@@ -1,9 +1,9 @@
 //! Plain Rust, in loops that compilers turn into whatever vectors the target has.
 #![expect(unsafe_code, reason = "instruction sets that the processor was asked for")]
 
-use super::product::{BLOCK, Dot, Packed, QUAD, Rows, Sink, Tile, panel};
+use super::product::{BLOCK, Dot, QUAD, Rows, Sink, Tile, Weights, panel};
 
-pub(crate) fn multiply(rows: &Rows<'_>, weights: &Packed, initial: &[i32], sink: &mut impl Sink) {
+pub(crate) fn multiply(rows: &Rows<'_>, weights: Weights<'_>, initial: &[i32], sink: &mut impl Sink) {
     for block in 0..weights.n_blocks() {
         // SAFETY: no instruction set is needed, and `Plain` checks its bounds.
         unsafe { panel::<Plain, 2, 1>(rows, weights, block, initial, sink) }

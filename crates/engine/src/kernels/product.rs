@@ -1,6 +1,7 @@
 //! Products of rows of u8 activations with packed i8 weights, and what is done with each sum.
 #![expect(unsafe_code, reason = "instruction sets that the processor was asked for")]
 
+use super::aligned::Aligned;
 use super::{Isa, portable};
 #[cfg(target_arch = "x86_64")]
 use super::{amx, avx2, avx512, avxvnni};
@@ -14,11 +15,11 @@ pub(crate) const QUAD: usize = 4;
 
 /// Weights of `n_columns` sums over `depth` products each, in the order in which the kernels read them:
 /// `[column / 16][depth / 4][column % 16][depth % 4]`, padded with zeros.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Packed {
     n_columns: usize,
     depth: usize,
-    quads: Vec<i8>,
+    quads: Aligned<i8>,
     /// Of each column, and zeros that fill the last block.
     sums: Vec<i32>,
     #[cfg(target_arch = "aarch64")]
@@ -29,7 +30,7 @@ impl Packed {
     /// Packs the weights that `weight(column, k)` gives. `depth` is a multiple of four.
     pub(crate) fn new(n_columns: usize, depth: usize, weight: impl Fn(usize, usize) -> i8) -> Packed {
         assert!(depth.is_multiple_of(QUAD), "a depth of {depth} is no multiple of {QUAD}");
-        let mut quads = vec![0; n_columns.next_multiple_of(BLOCK) * depth];
+        let mut quads = Aligned::zeros(n_columns.next_multiple_of(BLOCK) * depth);
         for (block, packed) in quads.chunks_exact_mut((BLOCK * depth).max(1)).enumerate() {
             for (quad, packed) in packed.as_chunks_mut::<{ BLOCK * QUAD }>().0.iter_mut().enumerate() {
                 let columns = block * BLOCK..n_columns.min((block + 1) * BLOCK);
@@ -52,12 +53,50 @@ impl Packed {
         self.n_columns
     }
 
+    /// The sum of each column's weights, for the zero point of the activations; zeros fill the last block.
+    pub(crate) fn column_sums(&self) -> &[i32] {
+        &self.sums
+    }
+
+    /// The weights of all columns.
+    pub(crate) fn all(&self) -> Weights<'_> {
+        self.part(0, self.n_columns)
+    }
+
+    /// The weights of at most `n` columns from `first` on, which begins a block.
+    pub(crate) fn part(&self, first: usize, n: usize) -> Weights<'_> {
+        assert!(first.is_multiple_of(BLOCK) && first <= self.n_columns, "columns from {first} on");
+        Weights {
+            n_columns: n.min(self.n_columns - first),
+            depth: self.depth,
+            quads: &self.quads[first * self.depth..],
+            #[cfg(target_arch = "aarch64")]
+            sums: &self.sums[first..],
+            #[cfg(target_arch = "aarch64")]
+            is_symmetric: self.is_symmetric,
+        }
+    }
+}
+
+/// Packed weights of columns that follow each other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weights<'a> {
+    n_columns: usize,
+    depth: usize,
+    quads: &'a [i8],
+    #[cfg(target_arch = "aarch64")]
+    sums: &'a [i32],
+    #[cfg(target_arch = "aarch64")]
+    is_symmetric: bool,
+}
+
+impl<'a> Weights<'a> {
     pub(crate) fn n_blocks(&self) -> usize {
         self.n_columns.div_ceil(BLOCK)
     }
 
     /// The blocks from `first` on, one after the other.
-    pub(crate) fn blocks(&self, first: usize) -> &[i8] {
+    pub(crate) fn blocks(&self, first: usize) -> &'a [i8] {
         &self.quads[first * self.block_len()..]
     }
 
@@ -65,9 +104,10 @@ impl Packed {
         BLOCK * self.depth
     }
 
-    /// The sum of each column's weights, for the zero point of the activations; zeros fill the last block.
-    pub(crate) fn column_sums(&self) -> &[i32] {
-        &self.sums
+    /// The sum of each column's weights; zeros fill the last block.
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) fn column_sums(&self) -> &'a [i32] {
+        self.sums
     }
 
     /// Whether no weight is -128.
@@ -142,7 +182,13 @@ pub(crate) trait Sink {
 ///
 /// # Panics
 /// When the rows do not lie within the data, or their length is not the depth of the weights.
-pub(crate) fn multiply(isa: Isa, rows: &Rows<'_>, weights: &Packed, initial: &[i32], sink: &mut impl Sink) {
+pub(crate) fn multiply(
+    isa: Isa,
+    rows: &Rows<'_>,
+    weights: Weights<'_>,
+    initial: &[i32],
+    sink: &mut impl Sink,
+) {
     rows.check(weights.depth);
     assert!(initial.len() >= weights.n_blocks() * BLOCK, "initial sums for every column of every block");
     match isa {
@@ -188,7 +234,7 @@ pub(crate) trait Dot {
 #[inline(always)]
 pub(crate) unsafe fn panel<D: Dot, const R: usize, const B: usize>(
     rows: &Rows<'_>,
-    weights: &Packed,
+    weights: Weights<'_>,
     block: usize,
     initial: &[i32],
     sink: &mut impl Sink,

@@ -49,7 +49,7 @@ fn every_instruction_set_gives_the_sums_of_products() {
         let (rows, weights) = (numbers.bytes(n_rows * depth), numbers.weights(n_columns * depth));
         let packed = Packed::new(n_columns, depth, |column, k| weights[column * depth + k]);
         let initial: Vec<i32> =
-            (0..packed.n_blocks() * BLOCK).map(|_| numbers.next().cast_signed() >> 12).collect();
+            (0..packed.all().n_blocks() * BLOCK).map(|_| numbers.next().cast_signed() >> 12).collect();
         let mut expected = Vec::new();
         for row in rows.chunks(depth) {
             for (column, weights) in weights.chunks(depth).enumerate() {
@@ -59,7 +59,7 @@ fn every_instruction_set_gives_the_sums_of_products() {
         }
         for isa in Isa::available() {
             let mut found = Sums { sums: vec![0; n_rows * n_columns], n_columns };
-            multiply(isa, &Rows::dense(&rows, n_rows, depth), &packed, &initial, &mut found);
+            multiply(isa, &Rows::dense(&rows, n_rows, depth), packed.all(), &initial, &mut found);
             assert_eq!(found.sums, expected, "{isa:?} {n_rows}x{depth}x{n_columns}");
         }
     }
@@ -85,10 +85,10 @@ fn the_largest_products_do_not_overflow_what_they_are_added_in() {
                 std::iter::zip(row, weights).map(|(a, w)| i32::from(*a) * i32::from(*w)).sum()
             })
             .collect();
-        let initial = vec![0; packed.n_blocks() * BLOCK];
+        let initial = vec![0; packed.all().n_blocks() * BLOCK];
         for isa in Isa::available() {
             let mut found = Sums { sums: vec![0; n_rows * n_columns], n_columns };
-            multiply(isa, &Rows::dense(&rows, n_rows, depth), &packed, &initial, &mut found);
+            multiply(isa, &Rows::dense(&rows, n_rows, depth), packed.all(), &initial, &mut found);
             assert_eq!(found.sums, expected, "{isa:?} {n_rows}x{depth}x{n_columns}");
         }
     }
@@ -125,10 +125,10 @@ fn rows_that_overlap_are_windows_of_a_picture() {
                 expected.push((0..depth).map(|k| i32::from(pixel(k)) * i32::from(weights[k])).sum::<i32>());
             }
         }
-        let initial = vec![0; packed.n_blocks() * BLOCK];
+        let initial = vec![0; packed.all().n_blocks() * BLOCK];
         for isa in Isa::available() {
             let mut found = Sums { sums: vec![0; n_lines * n_rows * n_columns], n_columns };
-            multiply(isa, &rows, &packed, &initial, &mut found);
+            multiply(isa, &rows, packed.all(), &initial, &mut found);
             assert_eq!(found.sums, expected, "{isa:?} {width} pixels of {n_channels} channels");
         }
     }
@@ -179,7 +179,7 @@ fn every_instruction_set_convolves_channels_by_themselves() {
 fn rows_that_end_beyond_the_data_are_refused() {
     let packed = Packed::new(1, 4, |_, _| 1);
     let rows = Rows::dense(&[0; 7], 2, 4);
-    multiply(Isa::best(), &rows, &packed, &[0; BLOCK], &mut Sums { sums: vec![0; 2], n_columns: 1 });
+    multiply(Isa::best(), &rows, packed.all(), &[0; BLOCK], &mut Sums { sums: vec![0; 2], n_columns: 1 });
 }
 
 #[test]

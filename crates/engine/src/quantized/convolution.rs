@@ -4,12 +4,12 @@ use std::cell::RefCell;
 
 use rayon::ThreadPool;
 
-use super::share::share;
 use super::sink::{Requantize, RequantizeSum};
 use super::{filled, stored_channels};
 use crate::kernels::Isa;
 use crate::kernels::depthwise::{self, Windows};
 use crate::kernels::product::{Packed, Rows, Sink, multiply};
+use crate::share::share;
 
 thread_local! {
     /// The picture with its border; kept, since the next layer needs as much again.
@@ -234,7 +234,7 @@ impl Convolution {
         match &self.weights {
             Weights::Dense(packed) if self.kernel == [1, 1] && self.strides == [1, 1] => {
                 let rows = Rows::dense(data, height * width, self.n_in);
-                multiply(self.isa, &rows, packed, &self.initial, sink);
+                multiply(self.isa, &rows, packed.all(), &self.initial, sink);
             }
             Weights::Dense(packed) => {
                 let rows = Rows {
@@ -247,7 +247,7 @@ impl Convolution {
                     run_stride: line,
                     run_len: self.kernel[1] * self.n_in,
                 };
-                multiply(self.isa, &rows, packed, &self.initial, sink);
+                multiply(self.isa, &rows, packed.all(), &self.initial, sink);
             }
             Weights::Depthwise(weights) => {
                 let windows = Windows {

@@ -3,10 +3,10 @@
 use rayon::ThreadPool;
 
 use super::filled;
-use super::share::share;
 use super::sink::Rescale;
 use crate::kernels::Isa;
-use crate::kernels::product::{Packed, QUAD, Rows, multiply};
+use crate::kernels::product::{BLOCK, Packed, QUAD, Rows, multiply};
+use crate::share::share_columns;
 
 /// A product as a graph states it: `[rows, depth] x [depth, columns]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,7 +71,7 @@ impl Dense {
         self.weights.n_columns()
     }
 
-    /// Multiplies `rows` (`[n, depth]`) into `out` (`[n, columns]`); `pool` shares the rows out.
+    /// Multiplies `rows` (`[n, depth]`) into `out` (`[n, columns]`); `pool` shares the columns out.
     ///
     /// # Errors
     /// When a slice does not fill its shape.
@@ -80,13 +80,12 @@ impl Dense {
         if n * self.depth != rows.len() || n * self.n_columns() != out.len() {
             return Err(format!("rows of {} bytes for a depth of {}", rows.len(), self.depth));
         }
-        let n_columns = self.n_columns();
-        share(pool, out, n_columns, |first, out| {
-            let n_rows = out.len() / n_columns.max(1);
-            let rows = Rows::dense(&rows[first * self.depth..][..n_rows * self.depth], n_rows, self.depth);
-            let mut to =
-                Rescale { out, n_columns, factors: &self.factors, offsets: &self.offsets, low: self.low };
-            multiply(self.isa, &rows, &self.weights, &self.initial, &mut to);
+        share_columns(pool, out, self.n_columns(), 2 * BLOCK, self.depth, |first, out| {
+            let weights = self.weights.part(first, out.n_columns());
+            let (factors, offsets) = (&self.factors[first..], &self.offsets[first..]);
+            let mut to = Rescale { out, factors, offsets, low: self.low };
+            let rows = Rows::dense(rows, n, self.depth);
+            multiply(self.isa, &rows, weights, &self.initial[first..], &mut to);
         });
         Ok(())
     }

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::graph::{Index, Weight};
 use super::{Quantization, stored_channels};
+use crate::onnx::index::{Index, Weight};
+use crate::onnx::tail::{Tail, tail};
 use crate::onnx::{self, Attr, attribute, attribute_int, pb};
 
 /// u8 picture (, another to be added) to u8 picture.
@@ -12,8 +13,6 @@ pub(crate) const CONVOLVE: &str = "CaptiondConvolve";
 pub(crate) const MULTIPLY: &str = "CaptiondMultiply";
 /// f32 rows to f32 rows, quantized on the way.
 pub(crate) const MULTIPLY_ROWS: &str = "CaptiondMultiplyRows";
-/// f32 queries, keys and values (, mask of `[S, R]`) to f32, see [`attention`].
-pub(crate) const ATTEND: &str = "CaptiondAttend";
 /// f32 `[N, C, H, W]` to u8 `[N, H, W, stored channels]`.
 pub(crate) const QUANTIZE_PICTURE: &str = "CaptiondQuantizePicture";
 /// u8 `[N, H, W, stored channels]` to f32 `[N, C, H, W]`.
@@ -22,8 +21,8 @@ pub(crate) const DEQUANTIZE_PICTURE: &str = "CaptiondDequantizePicture";
 pub(crate) const QUANTIZE_ROWS: &str = "CaptiondQuantizeRows";
 
 /// Replaces the quantized layers that are recognized; what is not stays. The values that are left keep their names.
-/// With `int8_rows`, products of f32 with stored i8 weights are layers too, and with `with_attention` that of transformers.
-pub(crate) fn fuse(graph: &mut pb::GraphProto, int8_rows: bool, with_attention: bool) {
+/// With `int8_rows`, products of f32 with stored i8 weights are layers too.
+pub(crate) fn fuse(graph: &mut pb::GraphProto, int8_rows: bool) {
     let index = Index::new(graph);
     let mut found = Found::default();
     for node in &graph.node {
@@ -32,8 +31,6 @@ pub(crate) fn fuse(graph: &mut pb::GraphProto, int8_rows: bool, with_attention: 
         } else if let Some((output, product, rows)) = product(&index, node) {
             found.rows.push((rows, output.clone()));
             found.replaced.insert(output, product);
-        } else if let Some((output, attention)) = attention(&index, node).filter(|_| with_attention) {
-            found.replaced.insert(output, attention);
         } else if let Some((output, product)) = row_product(&index, node).filter(|_| int8_rows) {
             found.replaced.insert(output, product);
         }
@@ -236,81 +233,6 @@ fn row_product(index: &Index<'_>, node: &pb::NodeProto) -> Option<(String, pb::N
         ..Default::default()
     };
     Some((output, product))
-}
-
-/// The attention whose softmax `node` is: the name of its value and the node. From queries `[N, H, S, D]`, keys
-/// `[N, H, R, D]`, or `[N, R, H, D]` with the attribute `rows`, and values `[N, H, R, D]` to `[N, S, H, D]`.
-fn attention(index: &Index<'_>, node: &pb::NodeProto) -> Option<(String, pb::NodeProto)> {
-    (node.op_type == "Softmax" && node.domain.is_empty()).then_some(())?;
-    [-1, 3].contains(&attribute_int(node, "axis")?).then_some(())?;
-    let mut scores = node.input.first()?.as_str();
-    let mut mask = None;
-    if let Some((_, add)) = index.maker(scores, "Add") {
-        let [a, b] = &add.input[..] else { return None };
-        // One for all sequences and heads.
-        (index.rank(b) == Some(2)).then_some(())?;
-        (scores, mask) = (a, Some(b.clone()));
-    }
-    index.is_read_once(scores).then_some(())?;
-    let (_, product) = index.maker(scores, "MatMul")?;
-    let [queries, keys] = &product.input[..] else { return None };
-    let ((queries, q_scale), (keys, k_scale)) = (scaled(index, queries)?, scaled(index, keys)?);
-    let (keys, rows) = match index.transposed(keys, &[0, 1, 3, 2]) {
-        Some(keys) => (keys, false),
-        None => (index.transposed(keys, &[0, 2, 3, 1])?, true),
-    };
-    let (_, mean) = index.only_reader(node, "MatMul")?;
-    let [shares, values] = &mean.input[..] else { return None };
-    (node.output.first()? == shares).then_some(())?;
-    let (_, last) = index.only_reader(mean, "Transpose")?;
-    let output = last.output.first()?.clone();
-    index.transposed(&output, &[0, 2, 1, 3])?;
-    let attention = pb::NodeProto {
-        op_type: ATTEND.to_owned(),
-        name: last.name.clone(),
-        input: [queries, keys, values].into_iter().map(str::to_owned).chain(mask).collect(),
-        output: vec![output.clone()],
-        attribute: vec![
-            attribute("scale", Attr::Float(q_scale * k_scale)),
-            attribute("rows", Attr::Int(rows.into())),
-        ],
-        ..Default::default()
-    };
-    Some((output, attention))
-}
-
-/// What `value` is a stored multiple of, and how much; of itself, once, if of nothing else.
-fn scaled<'g>(index: &Index<'g>, value: &'g str) -> Option<(&'g str, f32)> {
-    let Some((_, mul)) = index.maker(value, "Mul") else { return Some((value, 1.0)) };
-    let [a, b] = &mul.input[..] else { return None };
-    match (index.scalar(a), index.scalar(b)) {
-        (None, Some(factor)) => Some((a, factor)),
-        (Some(factor), None) => Some((b, factor)),
-        _ => Some((value, 1.0)),
-    }
-}
-
-/// What follows a product and can be done with it.
-struct Tail<'g> {
-    /// The last of these nodes.
-    last: &'g pb::NodeProto,
-    bias: Vec<f32>,
-    low: f32,
-}
-
-/// A stored bias and ReLU after `product`, if they are there and nothing else reads what lies between.
-fn tail<'g>(index: &Index<'g>, product: &'g pb::NodeProto, n_columns: usize) -> Tail<'g> {
-    let mut tail = Tail { last: product, bias: vec![0.0; n_columns], low: f32::NEG_INFINITY };
-    if let Some((_, add)) = index.only_reader(product, "Add") {
-        let bias = add.input.iter().find_map(|name| index.stored_floats(name));
-        if let Some(bias) = bias.filter(|bias| bias.len() == n_columns) {
-            (tail.bias, tail.last) = (bias, add);
-        }
-    }
-    if let Some((_, relu)) = index.only_reader(tail.last, "Relu") {
-        (tail.low, tail.last) = (0.0, relu);
-    }
-    tail
 }
 
 fn layer(

@@ -2,24 +2,21 @@
 //!
 //! A row's scale follows its own largest element, so that what a row becomes does not depend on the rows beside it.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 
 use rayon::ThreadPool;
 
 use super::filled;
-use super::share::share;
-use super::sink::{round, store};
+use super::sink::store;
 use crate::kernels::Isa;
+use crate::kernels::columns::Columns;
 use crate::kernels::product::{BLOCK, Packed, QUAD, Rows, Sink, multiply};
-
-/// What u8 stands for zero.
-pub(super) const ZERO: u8 = 128;
-/// Steps on either side of it.
-pub(super) const N_STEPS: f32 = 127.0;
+use crate::kernels::rowwise::{ZERO, quantize_rows};
+use crate::share::{share_columns, share_rows};
 
 thread_local! {
     /// Rows as u8 and their scales, kept for the next product.
-    static QUANTIZED: RefCell<(Vec<u8>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+    static QUANTIZED: Cell<(Vec<u8>, Vec<f32>)> = const { Cell::new((Vec::new(), Vec::new())) };
 }
 
 /// A product with its weights packed: `[rows, depth] x [depth, columns]`.
@@ -70,7 +67,7 @@ impl RowProduct {
         self.weights.n_columns()
     }
 
-    /// Multiplies `rows` (`[n, depth]`) into `out` (`[n, columns]`); `pool` shares the rows out.
+    /// Multiplies `rows` (`[n, depth]`) into `out` (`[n, columns]`); `pool` shares the columns out.
     ///
     /// # Errors
     /// When a slice does not fill its shape.
@@ -79,61 +76,31 @@ impl RowProduct {
         if n * self.depth != rows.len() || n * self.n_columns() != out.len() {
             return Err(format!("rows of {} elements for a depth of {}", rows.len(), self.depth));
         }
-        let n_columns = self.n_columns();
-        share(pool, out, n_columns, |first, out| {
-            let n_rows = out.len() / n_columns.max(1);
-            self.part(&rows[first * self.depth..][..n_rows * self.depth], out);
+        // Taken out and not borrowed: whoever waits for other threads may be given other work.
+        let (mut bytes, mut row_scales) = QUANTIZED.take();
+        // They only grow: to fill anew what is overwritten takes its time.
+        if bytes.len() < rows.len() {
+            bytes.resize(rows.len(), ZERO);
+        }
+        row_scales.resize(n, 0.0);
+        share_rows(pool, &mut bytes[..rows.len()], &mut row_scales, |first, bytes, scales| {
+            quantize_rows(self.isa, &rows[first * self.depth..][..bytes.len()], bytes, scales);
         });
+        share_columns(pool, out, self.n_columns(), 2 * BLOCK, self.depth, |first, out| {
+            let n_columns = out.n_columns();
+            let (factors, offsets) = (&self.scales[first..], &self.bias[first..]);
+            let mut to = ScaleRows { out, row_scales: &row_scales, factors, offsets, low: self.low };
+            let rows = Rows::dense(&bytes[..n * self.depth], n, self.depth);
+            multiply(self.isa, &rows, self.weights.part(first, n_columns), &self.initial[first..], &mut to);
+        });
+        QUANTIZED.set((bytes, row_scales));
         Ok(())
     }
-
-    fn part(&self, rows: &[f32], out: &mut [f32]) {
-        QUANTIZED.with_borrow_mut(|(bytes, row_scales)| {
-            bytes.resize(rows.len(), ZERO);
-            row_scales.clear();
-            for (row, bytes) in rows.chunks_exact(self.depth).zip(bytes.chunks_exact_mut(self.depth)) {
-                row_scales.push(quantize(row, bytes));
-            }
-            let n_columns = self.n_columns();
-            let (factors, offsets) = (&self.scales, &self.bias);
-            let mut to = ScaleRows { out, n_columns, row_scales, factors, offsets, low: self.low };
-            let rows = Rows::dense(bytes, row_scales.len(), self.depth);
-            multiply(self.isa, &rows, &self.weights, &self.initial, &mut to);
-        });
-    }
-}
-
-/// Quantizes one row; tells its scale, which is NaN for a row that holds what is no number.
-fn quantize(row: &[f32], bytes: &mut [u8]) -> f32 {
-    // In eight lanes, which compilers turn into one register.
-    let (eights, rest) = row.as_chunks::<8>();
-    let (mut peaks, mut broken) = ([0.0f32; 8], [0.0f32; 8]);
-    let mut see = |lane: usize, value: f32| {
-        let size = value.abs();
-        peaks[lane] = if size > peaks[lane] { size } else { peaks[lane] };
-        broken[lane] += value * 0.0;
-    };
-    for eight in eights {
-        for (lane, value) in eight.iter().enumerate() {
-            see(lane, *value);
-        }
-    }
-    for value in rest {
-        see(0, *value);
-    }
-    let peak = peaks.into_iter().fold(0.0, f32::max);
-    let scale = if peak > 0.0 { peak / N_STEPS } else { 1.0 };
-    let steps = scale.recip();
-    for (byte, value) in bytes.iter_mut().zip(row) {
-        *byte = round(value * steps + f32::from(ZERO), 0.0);
-    }
-    scale + broken.into_iter().sum::<f32>()
 }
 
 /// Multiplies each sum by the scales of its row and its column, adds the column's offset, and stores at least `low`.
 struct ScaleRows<'a> {
-    out: &'a mut [f32],
-    n_columns: usize,
+    out: Columns<'a>,
     row_scales: &'a [f32],
     factors: &'a [f32],
     offsets: &'a [f32],
@@ -151,14 +118,14 @@ impl Sink for ScaleRows<'_> {
             // Written so that what is no number stays none.
             scaled[i] = if value < self.low { self.low } else { value };
         }
-        let n = (self.n_columns - column).min(BLOCK);
-        store(&scaled, &mut self.out[row * self.n_columns + column..][..n]);
+        store(&scaled, self.out.of_row(row, column));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::rowwise::N_STEPS;
     use crate::kernels::tests::Numbers;
 
     #[test]

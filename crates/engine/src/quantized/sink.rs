@@ -1,9 +1,8 @@
 //! What becomes of the sums of a layer: u8 for the next layer, or f32.
 
+use crate::kernels::columns::Columns;
 use crate::kernels::product::{BLOCK, Sink};
-
-/// Added to a value between 0 and 2^22, it leaves the nearest integer (ties to even) in the low bits of the sum.
-const ROUND: f32 = 12_582_912.0;
+use crate::kernels::rounding::{at_least, round};
 
 /// Multiplies each column's sum by its factor, adds its offset, and stores the result between `low` and 255.
 pub(crate) struct Requantize<'a> {
@@ -54,9 +53,7 @@ impl Sink for RequantizeSum<'_> {
 
 /// Multiplies each column's sum by its factor, adds its offset, and stores the result, at least `low`, as f32.
 pub(crate) struct Rescale<'a> {
-    /// `[row][column]`.
-    pub out: &'a mut [f32],
-    pub n_columns: usize,
+    pub out: Columns<'a>,
     /// These two fill the last block.
     pub factors: &'a [f32],
     pub offsets: &'a [f32],
@@ -70,8 +67,7 @@ impl Sink for Rescale<'_> {
         for value in &mut scaled {
             *value = at_least(*value, self.low);
         }
-        let n = (self.n_columns - column).min(BLOCK);
-        store(&scaled, &mut self.out[row * self.n_columns + column..][..n]);
+        store(&scaled, self.out.of_row(row, column));
     }
 }
 
@@ -101,37 +97,5 @@ pub(super) fn store<T: Copy>(block: &[T; BLOCK], out: &mut [T]) {
         *out = *block;
     } else {
         out.copy_from_slice(&block[..out.len()]);
-    }
-}
-
-/// The nearest integer between `low` and 255, ties to even; `low` for what is not a number.
-#[inline(always)]
-pub(crate) fn round(value: f32, low: f32) -> u8 {
-    let value = at_least(value, low);
-    let value = if value < 255.0 { value } else { 255.0 };
-    // Cut to the low bits on purpose.
-    (value + ROUND).to_bits() as u8
-}
-
-/// One instruction where `f32::max` needs three for a number that is none.
-#[inline(always)]
-fn at_least(value: f32, low: f32) -> f32 {
-    if value > low { value } else { low }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rounding_is_to_even_and_stays_in_range() {
-        for (value, expected) in
-            [(0.5, 0), (1.5, 2), (2.5, 2), (3.49, 3), (254.5, 254), (254.51, 255), (1e9, 255), (-3.0, 0)]
-        {
-            assert_eq!(round(value, 0.0), expected, "{value}");
-        }
-        assert_eq!(round(3.0, 7.0), 7);
-        assert_eq!(round(f32::NAN, 7.0), 7);
-        assert_eq!(round(f32::INFINITY, 7.0), 255);
     }
 }

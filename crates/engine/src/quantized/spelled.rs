@@ -13,7 +13,7 @@ use super::Quantization;
 use super::fuse::{
     CONVOLVE, DEQUANTIZE_PICTURE, MULTIPLY, MULTIPLY_ROWS, QUANTIZE_PICTURE, QUANTIZE_ROWS, fuse,
 };
-use super::rows::{N_STEPS, ZERO};
+use crate::kernels::rowwise::{N_STEPS, ZERO};
 use crate::onnx::{Attr, attribute, attribute_int, opset, pb, signed_bytes, tensor_dims};
 
 /// The first operator set that has all that is spelled with.
@@ -31,7 +31,7 @@ const PEAK_MIN: f32 = 1e-30;
 pub(crate) fn spell(model: &mut pb::ModelProto, int8_rows: bool) -> Result<(), String> {
     let opset = opset(model);
     let Some(graph) = model.graph.as_mut().filter(|_| opset >= OPSET_MIN) else { return Ok(()) };
-    fuse(graph, int8_rows, false);
+    fuse(graph, int8_rows);
     let mut speller = Speller { opset, nodes: Vec::new(), stored: Vec::new(), whole: HashSet::new() };
     for node in std::mem::take(&mut graph.node) {
         let reads_whole = node.input.first().is_some_and(|name| speller.whole.contains(name));

@@ -1,7 +1,7 @@
 //! Between f32 and u8, and between the two orders of a picture's axes.
 
-use super::sink::round;
 use super::{Quantization, stored_channels};
+use crate::kernels::rounding::round;
 
 /// Quantizes `values` one by one (ONNX `QuantizeLinear`: to the nearest, ties to even).
 pub(crate) fn quantize(values: &[f32], quantization: Quantization, out: &mut [u8]) {

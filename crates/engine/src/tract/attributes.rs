@@ -3,6 +3,7 @@
 use tract_onnx::tract_hir::internal::{TractResult, anyhow};
 
 use super::fused::Layer;
+use crate::floats::elementwise::Normalize;
 use crate::kernels::Isa;
 use crate::onnx::{attribute_int, pb, signed_bytes, tensor_dims};
 use crate::quantized::Quantization;
@@ -61,7 +62,17 @@ pub(super) fn row_product(node: &pb::NodeProto) -> TractResult<RowProduct> {
 }
 
 pub(super) fn attention(node: &pb::NodeProto) -> TractResult<Layer> {
-    Ok(Layer::Attend { isa: Isa::best(), scale: float(node, "scale")?, rows: int(node, "rows")? != 0 })
+    let rows = ["query_rows", "key_rows", "value_rows"].map(|name| attribute_int(node, name) == Some(1));
+    Ok(Layer::Attend { isa: Isa::best(), scale: float(node, "scale")?, rows })
+}
+
+pub(super) fn normalization(node: &pb::NodeProto) -> TractResult<Normalize> {
+    let (factors, offsets) = (floats(node, "factors")?, floats(node, "offsets")?);
+    Ok(Normalize { isa: Isa::best(), epsilon: float(node, "epsilon")?, factors, offsets })
+}
+
+pub(super) fn beta(node: &pb::NodeProto) -> TractResult<f32> {
+    float(node, "beta")
 }
 
 pub(super) fn quantization(node: &pb::NodeProto) -> TractResult<Quantization> {
@@ -104,7 +115,7 @@ fn get<'n>(node: &'n pb::NodeProto, name: &str) -> TractResult<&'n pb::Attribute
     find(node, name).ok_or_else(|| anyhow!("no attribute `{name}`"))
 }
 
-fn int(node: &pb::NodeProto, name: &str) -> TractResult<i64> {
+pub(super) fn int(node: &pb::NodeProto, name: &str) -> TractResult<i64> {
     attribute_int(node, name).ok_or_else(|| anyhow!("no attribute `{name}`"))
 }
 
@@ -112,10 +123,10 @@ fn byte(node: &pb::NodeProto, name: &str) -> TractResult<u8> {
     Ok(u8::try_from(int(node, name)?)?)
 }
 
-fn float(node: &pb::NodeProto, name: &str) -> TractResult<f32> {
+pub(super) fn float(node: &pb::NodeProto, name: &str) -> TractResult<f32> {
     Ok(get(node, name)?.f)
 }
 
-fn floats(node: &pb::NodeProto, name: &str) -> TractResult<Vec<f32>> {
+pub(super) fn floats(node: &pb::NodeProto, name: &str) -> TractResult<Vec<f32>> {
     Ok(get(node, name)?.floats.clone())
 }

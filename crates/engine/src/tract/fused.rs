@@ -6,22 +6,36 @@ use tract_core::tract_linalg::multithread::{Executor, current_tract_executor};
 use tract_onnx::Onnx;
 use tract_onnx::tract_hir::internal::*;
 
-use super::attributes::{attention, channels, convolution, dense, quantization, row_product};
+use super::attributes::{
+    attention, beta, channels, convolution, dense, normalization, quantization, row_product,
+};
+use crate::floats;
+use crate::floats::elementwise::{Normalize, swish};
+#[cfg(target_arch = "x86_64")]
+use crate::floats::product::{FloatProduct, Patches};
 use crate::kernels::Isa;
 use crate::kernels::attention::{Attention, Heads, Sizes, attend};
 use crate::quantized::convolution::Convolution;
 use crate::quantized::dense::Dense;
 use crate::quantized::rows::RowProduct;
 use crate::quantized::{self, Quantization, steps, stored_channels};
+use crate::share::share_columns;
 
-/// Makes tract know the nodes of [`quantized::fuse`].
+/// Makes tract know the nodes of [`quantized::fuse`] and [`floats::fuse`].
 pub(super) fn register(onnx: &mut Onnx) {
     let register = &mut onnx.op_register;
     register.insert(quantized::CONVOLVE, |_, node| Ok(operator(Layer::Convolve(convolution(node)?))));
     register.insert(quantized::MULTIPLY, |_, node| Ok(operator(Layer::Multiply(dense(node)?))));
     register
         .insert(quantized::MULTIPLY_ROWS, |_, node| Ok(operator(Layer::MultiplyRows(row_product(node)?))));
-    register.insert(quantized::ATTEND, |_, node| Ok(operator(attention(node)?)));
+    register.insert(floats::ATTEND, |_, node| Ok(operator(attention(node)?)));
+    register.insert(floats::NORMALIZE, |_, node| Ok(operator(Layer::Normalize(normalization(node)?))));
+    register
+        .insert(floats::SWISH, |_, node| Ok(operator(Layer::Swish { isa: Isa::best(), beta: beta(node)? })));
+    #[cfg(target_arch = "x86_64")]
+    for name in [floats::MULTIPLY_FLOATS, floats::CONVOLVE_PATCHES] {
+        register.insert(name, |_, node| Ok((expand(super::product::Unpacked::of(node)?), vec![])));
+    }
     register.insert(quantized::QUANTIZE_PICTURE, |_, node| {
         Ok(operator(Layer::QuantizePicture(quantization(node)?)))
     });
@@ -44,11 +58,20 @@ pub(super) enum Layer {
     Convolve(Convolution),
     Multiply(Dense),
     MultiplyRows(RowProduct),
-    /// Keys are `[N, R, H, D]` instead of `[N, H, R, D]` where they lie in rows.
+    #[cfg(target_arch = "x86_64")]
+    MultiplyFloats(FloatProduct),
+    #[cfg(target_arch = "x86_64")]
+    ConvolvePatches(Patches),
     Attend {
         isa: Isa,
         scale: f32,
-        rows: bool,
+        /// Which of queries, keys and values lie in rows: `[N, R, H, D]` instead of `[N, H, R, D]`.
+        rows: [bool; 3],
+    },
+    Normalize(Normalize),
+    Swish {
+        isa: Isa,
+        beta: f32,
     },
     QuantizePicture(Quantization),
     QuantizeRows(Quantization),
@@ -60,7 +83,7 @@ pub(super) enum Layer {
 
 /// One of our layers; its output is one tensor.
 #[derive(Clone, Debug)]
-struct Fused(Arc<Layer>);
+pub(super) struct Fused(pub(super) Arc<Layer>);
 
 impl PartialEq for Fused {
     fn eq(&self, other: &Fused) -> bool {
@@ -74,9 +97,13 @@ impl Fused {
     fn out_type(&self) -> DatumType {
         match *self.0 {
             Layer::Convolve(_) | Layer::QuantizePicture(_) | Layer::QuantizeRows(_) => DatumType::U8,
+            #[cfg(target_arch = "x86_64")]
+            Layer::MultiplyFloats(_) | Layer::ConvolvePatches(_) => DatumType::F32,
             Layer::Multiply(_)
             | Layer::MultiplyRows(_)
             | Layer::Attend { .. }
+            | Layer::Normalize(_)
+            | Layer::Swish { .. }
             | Layer::DequantizePicture { .. } => DatumType::F32,
         }
     }
@@ -98,11 +125,19 @@ impl Fused {
             }
             Layer::Multiply(dense) => product(dense.depth(), dense.n_columns())?,
             Layer::MultiplyRows(rows) => product(rows.depth(), rows.n_columns())?,
-            Layer::Attend { .. } => {
-                ensure!(shape.len() == 4, "queries of shape {shape:?}");
-                [0, 2, 1, 3].map(|axis| shape[axis].clone()).into_iter().collect()
+            #[cfg(target_arch = "x86_64")]
+            Layer::MultiplyFloats(floats) => product(floats.depth(), floats.n_columns())?,
+            #[cfg(target_arch = "x86_64")]
+            Layer::ConvolvePatches(patches) => {
+                let [rows, columns] = patches.grid(picture()?).map_err(|why| anyhow!(why))?;
+                with([patches.product.n_columns(), rows, columns])
             }
-            Layer::QuantizeRows(_) => shape.into(),
+            Layer::Attend { rows: [query_rows, ..], .. } => {
+                ensure!(shape.len() == 4, "queries of shape {shape:?}");
+                let axes = if *query_rows { [0, 1, 2, 3] } else { [0, 2, 1, 3] };
+                axes.map(|axis| shape[axis].clone()).into_iter().collect()
+            }
+            Layer::QuantizeRows(_) | Layer::Normalize(_) | Layer::Swish { .. } => shape.into(),
             Layer::QuantizePicture(_) => {
                 let [n_channels, height, width] = picture()?;
                 with([height, width, stored_channels(n_channels)])
@@ -128,59 +163,87 @@ impl Fused {
             Executor::MultiThread(pool) => Some(&**pool),
             _ => None,
         };
-        // Pictures are taken one by one; a batch of none has none.
-        let n = shape.first().copied().unwrap_or(1).max(1);
+        let n = shape.first().copied().unwrap_or(1);
+        let picture = || [shape[1], shape[2], shape[3]];
         match &*self.0 {
             Layer::Multiply(dense) => {
-                let (rows, out) = (inputs[0].as_slice::<u8>()?, out.as_slice_mut::<f32>()?);
-                dense.run(rows, pool, out).map_err(|why| anyhow!(why))?;
+                dense.run(inputs[0].as_slice::<u8>()?, pool, out.as_slice_mut::<f32>()?)
             }
             Layer::MultiplyRows(product) => {
-                let (rows, out) = (inputs[0].as_slice::<f32>()?, out.as_slice_mut::<f32>()?);
-                product.run(rows, pool, out).map_err(|why| anyhow!(why))?;
+                product.run(inputs[0].as_slice::<f32>()?, pool, out.as_slice_mut::<f32>()?)
+            }
+            #[cfg(target_arch = "x86_64")]
+            Layer::MultiplyFloats(product) => {
+                product.run(inputs[0].as_slice::<f32>()?, pool, out.as_slice_mut::<f32>()?)
+            }
+            #[cfg(target_arch = "x86_64")]
+            Layer::ConvolvePatches(patches) => {
+                by_picture(n, inputs[0].as_slice::<f32>()?, out.as_slice_mut::<f32>()?, |_, pixels, out| {
+                    patches.run(pixels, picture(), pool, out)
+                })
             }
             Layer::Attend { isa, scale, rows } => {
                 let attention = attention_of(inputs, shapes, *scale, *rows)?;
-                attend(*isa, &attention, out.as_slice_mut::<f32>()?);
+                let Sizes { n_heads, n_keys, dim, .. } = attention.sizes;
+                let out = out.as_slice_mut::<f32>()?;
+                share_columns(pool, out, n_heads * dim, dim, 2 * n_keys, |first, out| {
+                    attend(*isa, &attention, first / dim, out);
+                });
+                Ok(())
+            }
+            Layer::Normalize(normalize) => {
+                normalize.run(inputs[0].as_slice::<f32>()?, pool, out.as_slice_mut::<f32>()?)
+            }
+            Layer::Swish { isa, beta } => {
+                swish(*isa, inputs[0].as_slice::<f32>()?, *beta, pool, out.as_slice_mut::<f32>()?);
+                Ok(())
             }
             Layer::QuantizeRows(quantization) => {
                 steps::quantize(inputs[0].as_slice::<f32>()?, *quantization, out.as_slice_mut::<u8>()?);
+                Ok(())
             }
             Layer::Convolve(convolution) => {
-                let (pictures, out) = (inputs[0].as_slice::<u8>()?, out.as_slice_mut::<u8>()?);
+                let out = out.as_slice_mut::<u8>()?;
                 let others = inputs.get(1).map(|others| others.as_slice::<u8>()).transpose()?;
                 ensure!(others.is_none_or(|others| others.len() == out.len()), "pictures of two shapes");
-                let (len, out_len) = (pictures.len() / n, out.len() / n);
-                for idx in 0..n {
-                    let other = others.map(|others| &others[idx * out_len..][..out_len]);
-                    convolution
-                        .run(
-                            &pictures[idx * len..][..len],
-                            [shape[1], shape[2], shape[3]],
-                            other,
-                            pool,
-                            &mut out[idx * out_len..][..out_len],
-                        )
-                        .map_err(|why| anyhow!(why))?;
-                }
+                by_picture(n, inputs[0].as_slice::<u8>()?, out, |idx, pixels, out| {
+                    let other = others.map(|others| &others[idx * out.len()..][..out.len()]);
+                    convolution.run(pixels, picture(), other, pool, out)
+                })
             }
             Layer::QuantizePicture(quantization) => {
-                let (pictures, out) = (inputs[0].as_slice::<f32>()?, out.as_slice_mut::<u8>()?);
-                let (len, out_len) = ((pictures.len() / n).max(1), (out.len() / n).max(1));
-                for (picture, out) in pictures.chunks(len).zip(out.chunks_mut(out_len)) {
-                    steps::quantize_picture(picture, [shape[1], shape[2], shape[3]], *quantization, out);
-                }
+                by_picture(n, inputs[0].as_slice::<f32>()?, out.as_slice_mut::<u8>()?, |_, pixels, out| {
+                    steps::quantize_picture(pixels, picture(), *quantization, out);
+                    Ok(())
+                })
             }
             Layer::DequantizePicture { quantization, n_channels } => {
-                let (pictures, out) = (inputs[0].as_slice::<u8>()?, out.as_slice_mut::<f32>()?);
-                let (len, out_len) = ((pictures.len() / n).max(1), (out.len() / n).max(1));
-                for (picture, out) in pictures.chunks(len).zip(out.chunks_mut(out_len)) {
-                    steps::dequantize_picture(picture, [*n_channels, shape[1], shape[2]], *quantization, out);
-                }
+                let shape = [*n_channels, shape[1], shape[2]];
+                by_picture(n, inputs[0].as_slice::<u8>()?, out.as_slice_mut::<f32>()?, |_, pixels, out| {
+                    steps::dequantize_picture(pixels, shape, *quantization, out);
+                    Ok(())
+                })
             }
         }
-        Ok(())
+        .map_err(|why| anyhow!(why))
     }
+}
+
+/// Calls `work` with each of `n` pictures, its number, and the part of `out` that is its own.
+fn by_picture<T, U>(
+    n: usize,
+    pictures: &[T],
+    out: &mut [U],
+    mut work: impl FnMut(usize, &[T], &mut [U]) -> Result<(), String>,
+) -> Result<(), String> {
+    // A batch of none has none.
+    let [len, out_len] = [pictures.len(), out.len()].map(|len| len / n.max(1));
+    let out = out.chunks_exact_mut(out_len.max(1));
+    pictures
+        .chunks_exact(len.max(1))
+        .zip(out)
+        .enumerate()
+        .try_for_each(|(idx, (pixels, out))| work(idx, pixels, out))
 }
 
 /// Queries, keys, values and perhaps a mask as they lie in the inputs.
@@ -188,28 +251,29 @@ fn attention_of<'v>(
     inputs: &'v [PlainView<'_>],
     shapes: &[&[usize]],
     scale: f32,
-    rows: bool,
+    rows: [bool; 3],
 ) -> TractResult<Attention<'v>> {
     ensure!(
         inputs.len() >= 3 && shapes[..3].iter().all(|shape| shape.len() == 4),
         "attention over {shapes:?}"
     );
-    let &[n_sequences, n_heads, n_queries, dim] = shapes[0] else { bail!("queries of {:?}", shapes[0]) };
-    let n_keys = shapes[2][2];
-    let keys = if rows { [n_sequences, n_keys, n_heads, dim] } else { [n_sequences, n_heads, n_keys, dim] };
-    let values = [n_sequences, n_heads, n_keys, dim];
-    ensure!(shapes[1] == keys && shapes[2] == values, "attention over {shapes:?}");
+    // In the order [N, H, R, D].
+    let of = |idx: usize| -> [usize; 4] {
+        let order = if rows[idx] { [0, 2, 1, 3] } else { [0, 1, 2, 3] };
+        order.map(|axis| shapes[idx][axis])
+    };
+    let ([n_sequences, n_heads, n_queries, dim], n_keys) = (of(0), of(2)[2]);
+    ensure!([of(1), of(2)] == [[n_sequences, n_heads, n_keys, dim]; 2], "attention over {shapes:?}");
     let mask = inputs.get(3).map(|mask| mask.as_slice::<f32>()).transpose()?;
     let is_wide = mask.is_none_or(|mask| mask.len() == n_queries * n_keys);
     ensure!(is_wide, "a mask that is not [{n_queries}, {n_keys}]");
-    let heads = |idx: usize, n: usize| -> TractResult<Heads<'v>> {
-        let data = inputs[idx].as_slice::<f32>()?;
-        Ok(Heads { data, sequence: n_heads * n * dim, head: n * dim, row: dim })
+    let heads = |idx: usize| -> TractResult<Heads<'v>> {
+        let [_, n_heads, n, dim] = of(idx);
+        let (head, row) = if rows[idx] { (dim, n_heads * dim) } else { (n * dim, dim) };
+        Ok(Heads { data: inputs[idx].as_slice::<f32>()?, sequence: n_heads * n * dim, head, row })
     };
-    let keys =
-        if rows { Heads { head: dim, row: n_heads * dim, ..heads(1, n_keys)? } } else { heads(1, n_keys)? };
     let sizes = Sizes { n_sequences, n_heads, n_queries, n_keys, dim };
-    Ok(Attention { queries: heads(0, n_queries)?, keys, values: heads(2, n_keys)?, mask, scale, sizes })
+    Ok(Attention { queries: heads(0)?, keys: heads(1)?, values: heads(2)?, mask, scale, sizes })
 }
 
 impl Op for Fused {
@@ -218,7 +282,13 @@ impl Op for Fused {
             Layer::Convolve(_) => quantized::CONVOLVE,
             Layer::Multiply(_) => quantized::MULTIPLY,
             Layer::MultiplyRows(_) => quantized::MULTIPLY_ROWS,
-            Layer::Attend { .. } => quantized::ATTEND,
+            #[cfg(target_arch = "x86_64")]
+            Layer::MultiplyFloats(_) => floats::MULTIPLY_FLOATS,
+            #[cfg(target_arch = "x86_64")]
+            Layer::ConvolvePatches(_) => floats::CONVOLVE_PATCHES,
+            Layer::Attend { .. } => floats::ATTEND,
+            Layer::Normalize(_) => floats::NORMALIZE,
+            Layer::Swish { .. } => floats::SWISH,
             Layer::QuantizePicture(_) => quantized::QUANTIZE_PICTURE,
             Layer::QuantizeRows(_) => quantized::QUANTIZE_ROWS,
             Layer::DequantizePicture { .. } => quantized::DEQUANTIZE_PICTURE,

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::Quantization;
-use crate::onnx::pb;
-use crate::onnx::{attribute_int, floats, integers, signed_bytes, tensor_dims};
+use super::{attribute_int, floats, integers, pb, signed_bytes, tensor_dims};
+use crate::quantized::Quantization;
 
-pub(super) struct Index<'g> {
+/// So many copies of copies of a stored tensor are looked through.
+const IDENTITIES_MAX: usize = 8;
+
+pub(crate) struct Index<'g> {
     graph: &'g pb::GraphProto,
     makers: HashMap<&'g str, usize>,
     readers: HashMap<&'g str, Vec<usize>>,
@@ -14,14 +16,14 @@ pub(super) struct Index<'g> {
 }
 
 /// Stored i8 weights and the scale of each index of one axis.
-pub(super) struct Weight {
+pub(crate) struct Weight {
     pub dims: Vec<usize>,
     pub values: Vec<i8>,
     pub scales: Vec<f32>,
 }
 
 impl<'g> Index<'g> {
-    pub(super) fn new(graph: &'g pb::GraphProto) -> Index<'g> {
+    pub(crate) fn new(graph: &'g pb::GraphProto) -> Index<'g> {
         let mut makers = HashMap::new();
         let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
         for (idx, node) in graph.node.iter().enumerate() {
@@ -39,19 +41,19 @@ impl<'g> Index<'g> {
     }
 
     /// The node that makes `name`, if it is of this type and the standard operator set.
-    pub(super) fn maker(&self, name: &str, op_type: &str) -> Option<(usize, &'g pb::NodeProto)> {
+    pub(crate) fn maker(&self, name: &str, op_type: &str) -> Option<(usize, &'g pb::NodeProto)> {
         let idx = *self.makers.get(name)?;
         let node = &self.graph.node[idx];
         (node.op_type == op_type && node.domain.is_empty()).then_some((idx, node))
     }
 
     /// The nodes that read `name`; a reader that is no node stands for the graph's output.
-    pub(super) fn readers(&self, name: &str) -> &[usize] {
+    pub(crate) fn readers(&self, name: &str) -> &[usize] {
         self.readers.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// The one node that reads the one output of `node`, if it is of this type.
-    pub(super) fn only_reader(
+    pub(crate) fn only_reader(
         &self,
         node: &pb::NodeProto,
         op_type: &str,
@@ -62,16 +64,32 @@ impl<'g> Index<'g> {
         (reader.op_type == op_type && reader.domain.is_empty()).then_some((*idx, reader))
     }
 
-    pub(super) fn is_read_once(&self, name: &str) -> bool {
+    pub(crate) fn is_read_once(&self, name: &str) -> bool {
         self.readers(name).len() == 1
     }
 
-    pub(super) fn is_stored(&self, name: &str) -> bool {
-        self.stored.contains_key(name)
+    pub(crate) fn is_stored(&self, name: &str) -> bool {
+        self.tensor(name).is_some()
+    }
+
+    /// A stored tensor, by the name of any of its `Identity`s: exporters store equal ones once.
+    fn tensor(&self, name: &str) -> Option<&'g pb::TensorProto> {
+        if let Some(tensor) = self.stored.get(name) {
+            return Some(tensor);
+        }
+        let identity = |name: &str| Some(self.maker(name, "Identity")?.1.input.first()?.as_str());
+        // A graph that goes round in circles is not followed.
+        std::iter::successors(identity(name), |name| identity(name))
+            .take(IDENTITIES_MAX)
+            .find_map(|name| self.stored.get(name).copied())
+    }
+
+    pub(crate) fn stored_dims(&self, name: &str) -> Option<Vec<usize>> {
+        tensor_dims(self.tensor(name)?)
     }
 
     /// A single f32 that is stored, or the value of a `Constant`.
-    pub(super) fn scalar(&self, name: &str) -> Option<f32> {
+    pub(crate) fn scalar(&self, name: &str) -> Option<f32> {
         let stored = self.stored_floats(name).or_else(|| {
             let (_, constant) = self.maker(name, "Constant")?;
             floats(constant.attribute.iter().find(|attribute| attribute.name == "value")?.t.as_ref()?)
@@ -81,8 +99,8 @@ impl<'g> Index<'g> {
     }
 
     /// The number of axes of an input of the graph or a stored tensor.
-    pub(super) fn rank(&self, name: &str) -> Option<usize> {
-        if let Some(stored) = self.stored.get(name) {
+    pub(crate) fn rank(&self, name: &str) -> Option<usize> {
+        if let Some(stored) = self.tensor(name) {
             return Some(stored.dims.len());
         }
         let input = self.graph.input.iter().find(|input| input.name == name)?;
@@ -91,20 +109,20 @@ impl<'g> Index<'g> {
     }
 
     /// Whether `name` is what a `Transpose` by `order` made, and of what.
-    pub(super) fn transposed(&self, name: &str, order: &[i64]) -> Option<&'g str> {
+    pub(crate) fn transposed(&self, name: &str, order: &[i64]) -> Option<&'g str> {
         let (_, node) = self.maker(name, "Transpose")?;
         let found = node.attribute.iter().find(|attribute| attribute.name == "perm")?;
         (found.ints == order).then_some(node.input.first()?.as_str())
     }
 
-    pub(super) fn stored_floats(&self, name: &str) -> Option<Vec<f32>> {
-        floats(self.stored.get(name)?)
+    pub(crate) fn stored_floats(&self, name: &str) -> Option<Vec<f32>> {
+        floats(self.tensor(name)?)
     }
 
     /// One scale and one zero point for a whole u8 tensor, as `node` names them (inputs 1 and 2).
-    pub(super) fn quantization(&self, node: &pb::NodeProto) -> Option<Quantization> {
+    pub(crate) fn quantization(&self, node: &pb::NodeProto) -> Option<Quantization> {
         let [_, scale, zero] = &node.input[..] else { return None };
-        let zero = self.stored.get(zero.as_str())?;
+        let zero = self.tensor(zero)?;
         let unsigned = zero.data_type == pb::tensor_proto::DataType::Uint8 as i32;
         let ([scale], [zero]) = (&self.stored_floats(scale)?[..], &integers(zero)?[..]) else { return None };
         let zero = u8::try_from(*zero).ok().filter(|_| unsigned)?;
@@ -112,16 +130,16 @@ impl<'g> Index<'g> {
     }
 
     /// What `name` was before it was dequantized at run time: a u8 value.
-    pub(super) fn dequantized(&self, name: &str) -> Option<(&'g str, Quantization)> {
+    pub(crate) fn dequantized(&self, name: &str) -> Option<(&'g str, Quantization)> {
         let (_, node) = self.maker(name, "DequantizeLinear")?;
         let from = node.input.first().filter(|from| !self.is_stored(from))?;
         Some((from, self.quantization(node)?))
     }
 
     /// The stored i8 weights behind `name`, with one scale for all or one for each index of `axis`.
-    pub(super) fn weight(&self, name: &str, axis: usize) -> Option<Weight> {
+    pub(crate) fn weight(&self, name: &str, axis: usize) -> Option<Weight> {
         let (_, node) = self.maker(name, "DequantizeLinear")?;
-        let tensor = self.stored.get(node.input.first()?.as_str())?;
+        let tensor = self.tensor(node.input.first()?)?;
         let dims = tensor_dims(tensor)?;
         let values = signed_bytes(tensor)?;
         let n = *dims.get(axis)?;
@@ -135,7 +153,7 @@ impl<'g> Index<'g> {
             }
         };
         if let Some(zero) = node.input.get(2).filter(|name| !name.is_empty()) {
-            integers(self.stored.get(zero.as_str())?)?.iter().all(|zero| *zero == 0).then_some(())?;
+            integers(self.tensor(zero)?)?.iter().all(|zero| *zero == 0).then_some(())?;
         }
         let blocked = attribute_int(node, "block_size").unwrap_or(0) != 0;
         (!blocked && scales.iter().all(|scale| scale.is_finite())).then_some(Weight { dims, values, scales })

@@ -1,0 +1,114 @@
+//! How a layer's output is shared out among threads.
+
+use rayon::ThreadPool;
+use rayon::prelude::*;
+
+use crate::kernels::columns::Columns;
+
+/// For each thread, so that one that wakes late leaves some of its own to others.
+const PARTS: usize = 4;
+/// A product of fewer multiplications is over before another thread has woken.
+const MULTIPLICATIONS_MIN: usize = 1 << 21;
+/// The same for what is done once with each element.
+const ELEMENTS_MIN: usize = 1 << 17;
+
+/// Calls `work` with parts of `out` that begin at a multiple of `unit_len`, and the number of the unit that each begins
+/// with: one part for each thread of `pool`, or all of it at once.
+pub(crate) fn share<T: Send>(
+    pool: Option<&ThreadPool>,
+    out: &mut [T],
+    unit_len: usize,
+    work: impl Fn(usize, &mut [T]) + Sync,
+) {
+    let n_units = out.len() / unit_len.max(1);
+    match pool {
+        Some(pool) if n_units > 1 && pool.current_num_threads() > 1 => {
+            let n_part = n_units.div_ceil(pool.current_num_threads());
+            pool.install(|| {
+                out.par_chunks_mut(n_part * unit_len)
+                    .enumerate()
+                    .for_each(|(part, out)| work(part * n_part, out));
+            });
+        }
+        _ => work(0, out),
+    }
+}
+
+/// Calls `work` with columns of a product's `out`, `[rows, n_columns]`, and the number of the first, a multiple of `unit`:
+/// some parts for each thread of `pool`, so that each reads its share of the weights, or all at once. A sum has `depth` terms.
+pub(crate) fn share_columns(
+    pool: Option<&ThreadPool>,
+    out: &mut [f32],
+    n_columns: usize,
+    unit: usize,
+    depth: usize,
+    work: impl Fn(usize, Columns<'_>) + Sync,
+) {
+    let n_multiplications = out.len() * depth;
+    let out = Columns::all(out, n_columns);
+    match pool {
+        Some(pool) if pool.current_num_threads() > 1 && n_multiplications >= MULTIPLICATIONS_MIN => {
+            let n_part = n_columns.div_ceil(PARTS * pool.current_num_threads()).next_multiple_of(unit);
+            let parts: Vec<Columns<'_>> = out.split(n_part).collect();
+            pool.install(|| {
+                parts.into_par_iter().enumerate().for_each(|(part, out)| work(part * n_part, out));
+            });
+        }
+        _ => work(0, out),
+    }
+}
+
+/// As [`share`], for what is done once with each element: all at once where there are few.
+pub(crate) fn share_elements<T: Send>(
+    pool: Option<&ThreadPool>,
+    out: &mut [T],
+    unit_len: usize,
+    work: impl Fn(usize, &mut [T]) + Sync,
+) {
+    share(pool.filter(|_| out.len() >= ELEMENTS_MIN), out, unit_len, work);
+}
+
+/// Calls `work` with rows of `out`, one entry of `of_rows` for each, and the number of the first row.
+pub(crate) fn share_rows<T: Send, U: Send>(
+    pool: Option<&ThreadPool>,
+    out: &mut [T],
+    of_rows: &mut [U],
+    work: impl Fn(usize, &mut [T], &mut [U]) + Sync,
+) {
+    let n_rows = of_rows.len();
+    match pool {
+        Some(pool) if pool.current_num_threads() > 1 && n_rows > 1 && out.len() >= ELEMENTS_MIN => {
+            let (n_part, row_len) = (n_rows.div_ceil(pool.current_num_threads()), out.len() / n_rows);
+            let parts = out.par_chunks_mut(n_part * row_len).zip(of_rows.par_chunks_mut(n_part));
+            pool.install(|| {
+                parts.enumerate().for_each(|(part, (out, of_rows))| work(part * n_part, out, of_rows));
+            });
+        }
+        _ => work(0, out, of_rows),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_unit_is_worked_on_once_whoever_does_it() {
+        for n_threads in 1..5 {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
+            for n_units in 0..12 {
+                let mut out = vec![0; 3 * n_units];
+                share(Some(&pool), &mut out, 3, |first, out| {
+                    for (idx, value) in out.iter_mut().enumerate() {
+                        *value += 1 + 3 * first + idx;
+                    }
+                });
+                assert_eq!(
+                    out,
+                    (1..=3 * n_units).collect::<Vec<_>>(),
+                    "{n_units} units, {n_threads} threads"
+                );
+            }
+        }
+    }
+}
