@@ -2,7 +2,7 @@
 # Runs the tests of the engine's kernels under AddressSanitizer, and with a page that cannot be read behind their rows.
 #
 #     scripts/sanitize.sh            the kernels alone, for every instruction set of this machine: a minute
-#     scripts/sanitize.sh --engine   the quantized layers as well, and tract compiled anew with the sanitizer
+#     scripts/sanitize.sh --engine   the layers as well, and tract compiled anew with the sanitizer
 #
 # Wants a nightly compiler ($CAPTIOND_NIGHTLY, else the one that rustup calls `nightly`). The sanitizer does not see loads by
 # assembly; the page does. Miri has few of these instructions and is not used.
@@ -40,5 +40,5 @@ kernels --release -- --nocapture
 
 if [ "${1:-}" = --engine ]; then
     step "quantized layers"
-    cargo "+$nightly" test --release --locked --target "$triple" -p captiond-engine --lib -- kernels quantized
+    cargo "+$nightly" test --release --locked --target "$triple" -p captiond-engine --lib -- kernels quantized floats
 fi

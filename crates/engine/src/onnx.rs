@@ -91,6 +91,19 @@ pub(crate) fn allows_int8_rows(model: &pb::ModelProto) -> bool {
     model.metadata_props.iter().any(|entry| entry.key == key && entry.value == value)
 }
 
+/// Whether standard operators multiply with many stored weights.
+pub(crate) fn has_large_products(graph: &pb::GraphProto) -> bool {
+    const LARGE: usize = 1 << 14;
+    let is_large =
+        |tensor: &&pb::TensorProto| tensor_dims(tensor).and_then(n_elements).is_some_and(|n| n >= LARGE);
+    let large: std::collections::HashSet<&str> =
+        graph.initializer.iter().filter(is_large).map(|tensor| tensor.name.as_str()).collect();
+    let is_product = |node: &&pb::NodeProto| {
+        ["MatMul", "Gemm", "Conv", "ConvTranspose", "Transpose"].contains(&&*node.op_type)
+    };
+    graph.node.iter().filter(is_product).flat_map(|node| &node.input).any(|name| large.contains(&**name))
+}
+
 /// The version of the standard operators; 0 where the model names none.
 #[cfg(any(feature = "ort", test))]
 pub(crate) fn opset(model: &pb::ModelProto) -> i64 {

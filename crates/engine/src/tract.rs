@@ -10,14 +10,15 @@ use std::sync::Arc;
 use rayon::ThreadPool;
 use tract_core::internal::{DatumType, TVec, Tensor as TractTensor, TractResult};
 use tract_core::model::{TypedModel, TypedRunnableModel, TypedSimpleState};
-use tract_core::prelude::{Framework, IntoTValue, RunOptions, TValue};
-use tract_core::tract_linalg::multithread::Executor;
+use tract_core::prelude::{Framework, IntoTValue, TValue};
+use tract_core::tract_linalg::multithread::{Executor, multithread_tract_scope};
 use tract_onnx::prelude::InferenceModelExt;
 
 use crate::awake::awake;
 use crate::caught::{brief, caught, mark_worker};
 use crate::check::{Input, Symbols, parsed};
 use crate::onnx::{self, pb};
+use crate::share::was_wide;
 use crate::{
     Device, Dim, ElementType, Engine, EngineError, EngineOptions, Graph, Kept, Signature, Tensor, TensorView,
 };
@@ -58,9 +59,18 @@ impl Engine for Tract {
             floats::fuse(graph);
         }
         let pool = pool(options.threads.get()).map_err(fail)?;
-        let plan = caught(|| plan(model, &found, pool.clone())).flatten().map_err(fail)?;
+        let shares_within = model.graph.as_ref().is_some_and(onnx::has_large_products);
+        let plan = caught(|| plan(model, &found)).flatten().map_err(fail)?;
         let state = caught(|| plan.spawn().map_err(|e| format!("{e:#}"))).flatten().map_err(fail)?;
-        Ok(Box::new(TractGraph { label: label.to_owned(), signature: found, plan, state: Some(state), pool }))
+        Ok(Box::new(TractGraph {
+            label: label.to_owned(),
+            signature: found,
+            plan,
+            state: Some(state),
+            pool,
+            shares_within,
+            is_wide: shares_within,
+        }))
     }
 }
 
@@ -78,11 +88,7 @@ fn pool(n_threads: usize) -> Result<Option<Arc<ThreadPool>>, String> {
     Ok(Some(Arc::new(pool)))
 }
 
-fn plan(
-    model: pb::ModelProto,
-    signature: &Signature,
-    pool: Option<Arc<ThreadPool>>,
-) -> Result<Arc<TypedRunnableModel>, String> {
+fn plan(model: pb::ModelProto, signature: &Signature) -> Result<Arc<TypedRunnableModel>, String> {
     let model = (move || {
         // Shapes inside the graph are inferred: exporters write their symbols into value_info in ways
         // that tract cannot unify with the ports.
@@ -94,14 +100,7 @@ fn plan(
     })()
     .map_err(|e| format!("{e:#}"))?;
     check_outputs(&model, signature)?;
-    model
-        .into_optimized()
-        .and_then(|model| {
-            let executor = pool.map_or(Executor::SingleThread, Executor::MultiThread);
-            let options = RunOptions { executor: Some(executor), ..RunOptions::default() };
-            TypedRunnableModel::new_with_options(model, &options)
-        })
-        .map_err(|e| format!("{e:#}"))
+    model.into_optimized().and_then(TypedRunnableModel::new).map_err(|e| format!("{e:#}"))
 }
 
 /// Compares what the nodes compute with what the graph declares, as far as that is known before a run.
@@ -137,6 +136,10 @@ struct TractGraph {
     state: Option<TypedSimpleState>,
     /// The threads of one run, if there are several.
     pool: Option<Arc<ThreadPool>>,
+    /// Whether tract has operators of its own that it shares among threads.
+    shares_within: bool,
+    /// Whether the next run is worth several threads: the last one was.
+    is_wide: bool,
 }
 
 impl Graph for TractGraph {
@@ -181,17 +184,22 @@ impl TractGraph {
         let (mut symbols, inputs) = Symbols::of_inputs(&self.signature, inputs, kept)?;
         let inputs = inputs.into_iter().map(to_tract).collect::<Result<TVec<_>, String>>()?;
         let state = self.state.take();
-        let (state, outputs) = caught(|| -> TractResult<_> {
+        let (state, outputs, was_wide) = caught(|| -> TractResult<_> {
             let mut state = state.map_or_else(|| self.plan.spawn(), Ok)?;
+            let run = || (state.run(inputs), was_wide());
             // All of it in the pool: to hand over a single operator and wait for it costs more than a small one takes.
-            let outputs = match &self.pool {
-                Some(pool) => pool.install(|| awake(|| state.run(inputs))),
-                None => state.run(inputs),
-            }?;
-            Ok((state, outputs))
+            let (outputs, was_wide) = match self.pool.as_ref().filter(|_| self.is_wide) {
+                Some(pool) => {
+                    let executor = Executor::MultiThread(Arc::clone(pool));
+                    pool.install(|| awake(|| multithread_tract_scope(executor, run)))
+                }
+                None => run(),
+            };
+            Ok((state, outputs?, was_wide))
         })?
         .map_err(|e| format!("{e:#}"))?;
         self.state = Some(state);
+        self.is_wide = self.shares_within || was_wide;
         let ports = &self.signature.outputs;
         if outputs.len() != ports.len() {
             return Err(format!("it gave {} outputs, {} declared", outputs.len(), ports.len()));

@@ -58,11 +58,11 @@ fn nothing_is_read_beyond_the_rows() {
         let (rows, weights) = (numbers.bytes(n_rows * depth), numbers.weights(n_columns * depth));
         let rows = guarded(&rows);
         let packed = Packed::new(n_columns, depth, |column, k| weights[column * depth + k]);
-        let initial = vec![0; packed.n_blocks() * BLOCK];
+        let initial = vec![0; packed.all().n_blocks() * BLOCK];
         let mut before: Option<Vec<i32>> = None;
         for isa in Isa::available() {
             let mut found = Sums { sums: vec![0; n_rows * n_columns], n_columns };
-            multiply(isa, &Rows::dense(rows, n_rows, depth), &packed, &initial, &mut found);
+            multiply(isa, &Rows::dense(rows, n_rows, depth), packed.all(), &initial, &mut found);
             if let Some(before) = before.replace(found.sums.clone()) {
                 assert_eq!(found.sums, before, "{isa:?} {n_rows}x{depth}x{n_columns}");
             }

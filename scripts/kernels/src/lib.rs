@@ -36,9 +36,9 @@ pub fn products(isa: &str, [n_rows, depth, n_columns]: [usize; 3], times: usize)
     // From -127 to 127, as captiond quantizes.
     let weight = |column: usize, k: usize| ((column * 31 + k * 7) % 255) as u8 ^ 128;
     let weights = Packed::new(n_columns, depth, |column, k| (weight(column, k) | 1).cast_signed());
-    let initial = vec![0; weights.n_blocks() * BLOCK];
+    let initial = vec![0; weights.all().n_blocks() * BLOCK];
     for _ in 0..times {
-        multiply(isa, &Rows::dense(&data, n_rows, depth), &weights, &initial, &mut Seen);
+        multiply(isa, &Rows::dense(&data, n_rows, depth), weights.all(), &initial, &mut Seen);
     }
 }
 

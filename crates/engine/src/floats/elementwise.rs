@@ -3,8 +3,8 @@
 use rayon::ThreadPool;
 
 use crate::kernels::Isa;
-use crate::kernels::rowwise::{self, Normalization};
-use crate::share::share_elements;
+use crate::kernels::rowwise::{self, ELEMENT_NS, Normalization};
+use crate::share::share;
 
 /// Normalization of each row to a mean of 0 and a variance of 1, then a factor and an offset for each element
 /// (Ba, Kiros and Hinton, "Layer Normalization", 2016).
@@ -28,7 +28,7 @@ impl Normalize {
             return Err(format!("{} elements in rows of {len}", rows.len()));
         }
         let by = Normalization { factors: &self.factors, offsets: &self.offsets, epsilon: self.epsilon };
-        share_elements(pool, out, len, |first, out| {
+        share(pool, out, len, ELEMENT_NS, |first, out| {
             rowwise::normalize(self.isa, &rows[first * len..][..out.len()], &by, out);
         });
         Ok(())
@@ -42,7 +42,7 @@ impl Normalize {
 /// When the slices differ in length.
 pub(crate) fn swish(isa: Isa, values: &[f32], beta: f32, pool: Option<&ThreadPool>, out: &mut [f32]) {
     assert_eq!(values.len(), out.len());
-    share_elements(pool, out, 1, |first, out| {
+    share(pool, out, 1, ELEMENT_NS, |first, out| {
         rowwise::swish(isa, &values[first..][..out.len()], beta, out);
     });
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use rayon::ThreadPool;
 
-use crate::kernels::floats::{PANEL, PackedFloats, multiply, pack_rows};
+use crate::kernels::floats::{PANEL, PRODUCTS_PER_NS, PackedFloats, multiply, pack_rows};
 use crate::share::share_columns;
 
 thread_local! {
@@ -52,7 +52,7 @@ impl FloatProduct {
         // Taken out and not borrowed: whoever waits for other threads may be given other work.
         let mut packed = PACKED.take();
         pack_rows(rows, depth, &mut packed);
-        share_columns(pool, out, self.n_columns(), PANEL, depth, |first, out| {
+        share_columns(pool, out, self.n_columns(), PANEL, depth as f32 / PRODUCTS_PER_NS, |first, out| {
             multiply(&packed, &self.weights, first, &self.bias, self.low, out);
         });
         PACKED.set(packed);

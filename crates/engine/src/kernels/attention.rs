@@ -51,6 +51,8 @@ pub(crate) fn attend(isa: Isa, attention: &Attention<'_>, first: usize, mut out:
     compiled_for!(isa, all, attention: &Attention<'_>, first: usize, out: &mut Columns<'_>);
 }
 
+/// Products that one thread does in a nanosecond, roughly.
+pub(crate) const PRODUCTS_PER_NS: f32 = 20.0;
 /// From how many queries on the keys are laid out anew, which the products with all of them have to pay for.
 const MANY_QUERIES: usize = 4;
 /// Elements that are summed side by side, in as many registers as hide the time of an addition.

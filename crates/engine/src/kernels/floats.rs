@@ -12,6 +12,8 @@ use super::columns::Columns;
 
 /// Columns that are packed together: what two registers have sums for.
 pub(crate) const PANEL: usize = 32;
+/// Products that one thread does in a nanosecond, roughly.
+pub(crate) const PRODUCTS_PER_NS: f32 = 90.0;
 /// Terms of a sum that are added before other columns have their turn: the rows' share of them stays in the cache.
 const CHUNK: usize = 384;
 /// Rows at a time: two registers of sums for each leave some for two of weights and one of a row's element.

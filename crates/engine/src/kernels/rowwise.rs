@@ -8,6 +8,8 @@ use super::exponential::exp;
 use super::rounding::round;
 use super::{Isa, compiled_for};
 
+/// What these loops take for an element, roughly.
+pub(crate) const ELEMENT_NS: f32 = 0.25;
 /// What u8 stands for zero in a quantized row.
 pub(crate) const ZERO: u8 = 128;
 /// Steps on either side of it.

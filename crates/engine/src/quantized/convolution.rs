@@ -151,6 +151,15 @@ impl Convolution {
         Ok([height, width, self.n_out])
     }
 
+    fn element_ns(&self) -> f32 {
+        let window = self.kernel[0] * self.kernel[1];
+        match self.weights {
+            Weights::Dense(_) => (window * self.n_in) as f32 / self.isa.products_per_ns(),
+            // One channel for itself leaves most of what the instructions could do.
+            Weights::Depthwise(_) => 8.0 * window as f32 / self.isa.products_per_ns(),
+        }
+    }
+
     fn border(&self, size: [usize; 2]) -> [usize; 4] {
         match self.padding {
             Padding::Explicit(border) => border,
@@ -196,7 +205,7 @@ impl Convolution {
             }
             let width = shape[1] + border[1] + border[3];
             let (input, line_len) = (Input { data, width }, out.len() / height);
-            share(pool, out, line_len, |first, out| {
+            share(pool, out, line_len, self.element_ns(), |first, out| {
                 let other = other.map(|(other, share)| (&other[first * line_len..][..out.len()], share));
                 self.part(&input, first, [out.len() / line_len, line_len / n_out], other, out);
             });

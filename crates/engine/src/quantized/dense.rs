@@ -80,7 +80,8 @@ impl Dense {
         if n * self.depth != rows.len() || n * self.n_columns() != out.len() {
             return Err(format!("rows of {} bytes for a depth of {}", rows.len(), self.depth));
         }
-        share_columns(pool, out, self.n_columns(), 2 * BLOCK, self.depth, |first, out| {
+        let element_ns = self.depth as f32 / self.isa.products_per_ns();
+        share_columns(pool, out, self.n_columns(), 2 * BLOCK, element_ns, |first, out| {
             let weights = self.weights.part(first, out.n_columns());
             let (factors, offsets) = (&self.factors[first..], &self.offsets[first..]);
             let mut to = Rescale { out, factors, offsets, low: self.low };

@@ -11,7 +11,7 @@ use super::sink::store;
 use crate::kernels::Isa;
 use crate::kernels::columns::Columns;
 use crate::kernels::product::{BLOCK, Packed, QUAD, Rows, Sink, multiply};
-use crate::kernels::rowwise::{ZERO, quantize_rows};
+use crate::kernels::rowwise::{ELEMENT_NS, ZERO, quantize_rows};
 use crate::share::{share_columns, share_rows};
 
 thread_local! {
@@ -83,10 +83,11 @@ impl RowProduct {
             bytes.resize(rows.len(), ZERO);
         }
         row_scales.resize(n, 0.0);
-        share_rows(pool, &mut bytes[..rows.len()], &mut row_scales, |first, bytes, scales| {
+        share_rows(pool, &mut bytes[..rows.len()], &mut row_scales, ELEMENT_NS, |first, bytes, scales| {
             quantize_rows(self.isa, &rows[first * self.depth..][..bytes.len()], bytes, scales);
         });
-        share_columns(pool, out, self.n_columns(), 2 * BLOCK, self.depth, |first, out| {
+        let element_ns = self.depth as f32 / self.isa.products_per_ns();
+        share_columns(pool, out, self.n_columns(), 2 * BLOCK, element_ns, |first, out| {
             let n_columns = out.n_columns();
             let (factors, offsets) = (&self.scales[first..], &self.bias[first..]);
             let mut to = ScaleRows { out, row_scales: &row_scales, factors, offsets, low: self.low };

@@ -14,7 +14,7 @@ use crate::floats::elementwise::{Normalize, swish};
 #[cfg(target_arch = "x86_64")]
 use crate::floats::product::{FloatProduct, Patches};
 use crate::kernels::Isa;
-use crate::kernels::attention::{Attention, Heads, Sizes, attend};
+use crate::kernels::attention::{Attention, Heads, PRODUCTS_PER_NS, Sizes, attend};
 use crate::quantized::convolution::Convolution;
 use crate::quantized::dense::Dense;
 use crate::quantized::rows::RowProduct;
@@ -186,7 +186,8 @@ impl Fused {
                 let attention = attention_of(inputs, shapes, *scale, *rows)?;
                 let Sizes { n_heads, n_keys, dim, .. } = attention.sizes;
                 let out = out.as_slice_mut::<f32>()?;
-                share_columns(pool, out, n_heads * dim, dim, 2 * n_keys, |first, out| {
+                let element_ns = 2.0 * n_keys as f32 / PRODUCTS_PER_NS;
+                share_columns(pool, out, n_heads * dim, dim, element_ns, |first, out| {
                     attend(*isa, &attention, first / dim, out);
                 });
                 Ok(())
