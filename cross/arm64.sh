@@ -24,7 +24,7 @@ if [ "$profile" = quick ]; then
     profile=release
 fi
 # The same packages for everything: another selection would compile the dependencies anew.
-options=(--locked --profile "$profile" --target "$triple.$glibc" -p captiond -p captiond-engine -p captiond-caption)
+options=(--locked --profile "$profile" --target "$triple.$glibc" -p captiond -p captiond-engine -p captiond-caption --features captiond/rtsp)
 inside env "${settings[@]}" cargo zigbuild "${options[@]}" --bin captiond
 binary=$work/target/$triple/$profile/captiond
 ls -l "$binary"

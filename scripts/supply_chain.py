@@ -123,7 +123,7 @@ def document(default, packaged, results, found):
         "# What captiond is made of", "",
         "Written by `scripts/supply_chain.py --write-docs`.", "",
         f"- {sum(bool(p['source']) for p in default)} crates of crates.io in the default build, "
-        f"{sum(bool(p['source']) for p in packaged)} with the features `{FEATURES.replace(',', '` and `')}`, for {TARGET}, those "
+        f"{sum(bool(p['source']) for p in packaged)} as the packages are built (`--features {FEATURES}`), for {TARGET}, those "
         "that run at build time included; all with the hash in `Cargo.lock`, and built with `--locked`",
         f"- the oldest Rust that is promised: {manifest['workspace']['package']['rust-version']}; the crates ask for {newest} at "
         "most",
