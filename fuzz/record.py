@@ -22,7 +22,11 @@ def row(path):
     if not last:
         return f"| `{path.stem}` | | | | | did not run |"
     inputs, covered, corpus = last[-1]
-    found = f"**{pathlib.Path(crash[1]).name}**" if crash else "none" if time else "**ended early**"
+    artifact = pathlib.Path(crash[1]).name if crash else ""
+    if artifact.startswith("slow-unit-"):
+        found = f"an input that took long, {artifact.removeprefix('slow-unit-')[:8]}" if time else "**ended early**"
+    else:
+        found = f"**{artifact}**" if artifact else "none" if time else "**ended early**"
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     watched = ", AddressSanitizer" if text.startswith("sanitizer: address") else ""
     day = datetime.date.fromtimestamp(path.stat().st_mtime).isoformat()
