@@ -384,6 +384,28 @@ fn a_graph_moves_to_another_thread_and_runs_on_several() {
         let mut graph = engine.load("test", &file.bytes(), &file.signature(), &options).unwrap();
         let y = std::thread::spawn(move || graph.run(&[("x", f32s(&[1, 2], &[1.0, 2.0]))]).unwrap());
         assert_eq!(y.join().unwrap(), [Tensor::f32([1, 2], vec![2.0, 4.0])]);
+
+        // Enough for two, once an engine knows.
+        let n = 300;
+        let weights: Vec<f32> = (0..n * n).map(|i| (i % 7) as f32).collect();
+        let file = OnnxFile::new()
+            .input(Port::f32("x", [n.into(), n.into()]))
+            .stored_f32("w", &[n, n], &weights)
+            .node("MatMul", &["x", "w"], &["y"], &[])
+            .output(Port::f32("y", [n.into(), n.into()]));
+        let mut graph = engine.load("test", &file.bytes(), &file.signature(), &options).unwrap();
+        let y = std::thread::spawn(move || {
+            let ones = vec![1.0; n * n];
+            [(); 3].map(|()| graph.run(&[("x", f32s(&[n, n], &ones))]).unwrap().remove(0))
+        });
+        let sums = (0..n).map(|column| (0..n).map(|k| weights[k * n + column]).sum::<f32>());
+        let row: Vec<f32> = sums.collect();
+        for y in y.join().unwrap() {
+            assert!(
+                y.as_f32().unwrap().chunks(n).all(|found| found == row),
+                "sums of whole numbers are exact"
+            );
+        }
     }
 }
 

@@ -62,6 +62,7 @@ const WIDE: usize = 64;
 fn all(attention: &Attention<'_>, first: usize, out: &mut Columns<'_>) {
     let Attention { queries, keys, values, mask, scale, sizes } = *attention;
     let Sizes { n_sequences, n_queries, n_keys, dim, .. } = sizes;
+    assert!(out.n_rows() == n_sequences * n_queries, "{} rows for {sizes:?}", out.n_rows());
     let heads = first..first + out.n_columns() / dim.max(1);
     let mut scores = vec![0.0; n_keys.next_multiple_of(WIDE)];
     let mut columns = vec![0.0; if n_queries < MANY_QUERIES { 0 } else { scores.len() * dim }];
