@@ -17,6 +17,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import tempfile
@@ -66,6 +67,9 @@ def with_cameras(args, n):
             return watch(args, n, folder, port, processes)
         finally:
             for process in reversed(processes):
+                # The viewer is a shell with a program of its own.
+                if os.getpgid(process.pid) == process.pid:
+                    os.killpg(process.pid, signal.SIGKILL)
                 process.kill()
                 process.wait()
 
