@@ -61,16 +61,14 @@ def with_cameras(args, n):
         folder, port = pathlib.Path(folder), free_port()
         (folder / "mosquitto.conf").write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
         (folder / "c.toml").write_text(configuration(args, n, port))
-        quiet = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+        quiet = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "start_new_session": True}
         processes = [subprocess.Popen(["mosquitto", "-c", str(folder / "mosquitto.conf")], **quiet)]
         try:
             return watch(args, n, folder, port, processes)
         finally:
             for process in reversed(processes):
                 # The viewer is a shell with a program of its own.
-                if os.getpgid(process.pid) == process.pid:
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
 
@@ -87,7 +85,7 @@ def watch(args, n, folder, port, processes):
     processes.append(viewer)
     threading.Thread(target=read, args=(viewer.stdout,), daemon=True).start()
     daemon = subprocess.Popen([args.captiond, "run", "--config", str(folder / "c.toml")],
-                              stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+                              stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
     processes.append(daemon)
     deadline = time.monotonic() + 60
     while len({caption["camera"] for _, caption in captions}) < n:

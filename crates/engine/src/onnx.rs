@@ -12,7 +12,7 @@ pub use edit::{Attr, attribute, keep, prune};
 use prost::Message as _;
 pub use tract_onnx::pb;
 pub use weights::{Stored, expand_weights, floats, stored};
-pub(crate) use weights::{attribute_int, integers, signed_bytes};
+pub(crate) use weights::{attribute_int, integers, is_all, signed_bytes};
 
 use crate::{Dim, ElementType, Port, Signature};
 

@@ -40,18 +40,9 @@ pub(crate) fn share<T: Send>(
     element_ns: f32,
     work: impl Fn(usize, &mut [T]) + Sync,
 ) {
-    let n_units = out.len() / unit_len.max(1);
-    match worth_it(pool, out.len(), element_ns) {
-        Some(pool) if n_units > 1 => {
-            let n_part = n_units.div_ceil(pool.current_num_threads());
-            pool.install(|| {
-                out.par_chunks_mut(n_part * unit_len)
-                    .enumerate()
-                    .for_each(|(part, out)| work(part * n_part, out));
-            });
-        }
-        _ => work(0, out),
-    }
+    // Of nothing, which takes no memory, as much as one pleases.
+    let mut nothing = vec![(); out.len() / unit_len.max(1)];
+    share_rows(pool, out, &mut nothing, element_ns, |first, out, _| work(first, out));
 }
 
 /// Calls `work` with columns of a product's `out`, `[rows, n_columns]`, and the number of the first, a multiple of `unit`:

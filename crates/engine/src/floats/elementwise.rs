@@ -11,9 +11,7 @@ use crate::share::share;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Normalize {
     pub isa: Isa,
-    pub epsilon: f32,
-    pub factors: Vec<f32>,
-    pub offsets: Vec<f32>,
+    pub by: Normalization,
 }
 
 impl Normalize {
@@ -22,14 +20,16 @@ impl Normalize {
     /// # Errors
     /// When a slice does not fill its shape.
     pub(crate) fn run(&self, rows: &[f32], pool: Option<&ThreadPool>, out: &mut [f32]) -> Result<(), String> {
-        let len = self.factors.len();
-        if len == 0 || self.offsets.len() != len || rows.len() != out.len() || !rows.len().is_multiple_of(len)
+        let len = self.by.factors.len();
+        if len == 0
+            || self.by.offsets.len() != len
+            || rows.len() != out.len()
+            || !rows.len().is_multiple_of(len)
         {
             return Err(format!("{} elements in rows of {len}", rows.len()));
         }
-        let by = Normalization { factors: &self.factors, offsets: &self.offsets, epsilon: self.epsilon };
         share(pool, out, len, ELEMENT_NS, |first, out| {
-            rowwise::normalize(self.isa, &rows[first * len..][..out.len()], &by, out);
+            rowwise::normalize(self.isa, &rows[first * len..][..out.len()], &self.by, out);
         });
         Ok(())
     }
@@ -64,7 +64,8 @@ mod tests {
             let rows = floats(&mut numbers, n * len, 30.0);
             let (factors, offsets) = (floats(&mut numbers, len, 1.0), floats(&mut numbers, len, 1.0));
             for isa in Isa::available() {
-                let by = Normalize { isa, epsilon: 1e-5, factors: factors.clone(), offsets: offsets.clone() };
+                let by = Normalization { epsilon: 1e-5, factors: factors.clone(), offsets: offsets.clone() };
+                let by = Normalize { isa, by };
                 let mut out = vec![f32::NAN; n * len];
                 by.run(&rows, None, &mut out).unwrap();
                 for (row, out) in rows.chunks(len).zip(out.chunks(len)) {
@@ -79,7 +80,8 @@ mod tests {
                 }
             }
         }
-        let by = Normalize { isa: Isa::Portable, epsilon: 0.0, factors: vec![1.0; 3], offsets: vec![0.0; 3] };
+        let by = Normalization { epsilon: 0.0, factors: vec![1.0; 3], offsets: vec![0.0; 3] };
+        let by = Normalize { isa: Isa::Portable, by };
         assert!(by.run(&[0.0; 4], None, &mut [0.0; 4]).is_err());
     }
 

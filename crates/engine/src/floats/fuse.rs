@@ -101,22 +101,17 @@ fn instead(
 #[cfg(target_arch = "x86_64")]
 fn product(index: &Index<'_>, node: &pb::NodeProto) -> Option<pb::NodeProto> {
     let [rows, weight] = &node.input[..] else { return None };
-    let transpose = index.maker(weight, "Transpose").map(|(_, transpose)| transpose);
-    let weight = match transpose {
-        None => weight,
-        // Two axes: they can only have been exchanged.
-        Some(transpose) => transpose.input.first()?,
-    };
+    let (weight, transposed) = index.before_transpose(weight)?;
     let [a, b] = index.stored_dims(weight)?[..] else { return None };
-    let n_columns = if transpose.is_some() { a } else { b };
+    let n_columns = if transposed { a } else { b };
     (!index.is_stored(rows) && a.checked_mul(b)? >= WEIGHTS_MIN).then_some(())?;
     let Tail { last, bias, low } = tail(index, node, n_columns);
     let attributes = vec![
-        ("transposed", Attr::Int(transpose.is_some().into())),
+        ("transposed", Attr::Int(transposed.into())),
         ("offsets", Attr::Floats(bias)),
         ("low", Attr::Float(low)),
     ];
-    Some(instead(last, MULTIPLY_FLOATS, vec![rows.clone(), weight.clone()], attributes))
+    Some(instead(last, MULTIPLY_FLOATS, vec![rows.clone(), weight.to_owned()], attributes))
 }
 
 /// The convolution that `node` is, if its windows lie side by side and begin at the picture's edge.
@@ -124,17 +119,13 @@ fn product(index: &Index<'_>, node: &pb::NodeProto) -> Option<pb::NodeProto> {
 fn patches(index: &Index<'_>, node: &pb::NodeProto) -> Option<pb::NodeProto> {
     let [picture, weight, rest @ ..] = &node.input[..] else { return None };
     let [n_out, _, height, width] = index.stored_dims(weight)?[..] else { return None };
-    let ints = |name: &str| {
-        node.attribute.iter().find(|attribute| attribute.name == name).map(|found| &found.ints[..])
-    };
-    let is_side_by_side = ints("strides") == Some(&[i64::try_from(height).ok()?, i64::try_from(width).ok()?])
-        && ints("dilations").is_none_or(|dilations| dilations.iter().all(|n| *n == 1))
-        && ints("pads").is_none_or(|pads| pads.iter().all(|n| *n == 0))
+    let window = [i64::try_from(height).ok()?, i64::try_from(width).ok()?];
+    let mut attributes = node.attribute.iter();
+    let is_side_by_side = attributes.any(|attribute| attribute.name == "strides" && attribute.ints == window)
+        && onnx::is_all(node, "dilations", 1)
+        && onnx::is_all(node, "pads", 0)
         && attribute_int(node, "group").unwrap_or(1) == 1
-        && node
-            .attribute
-            .iter()
-            .filter(|attribute| attribute.name == "auto_pad")
+        && (node.attribute.iter().filter(|attribute| attribute.name == "auto_pad"))
             .all(|pad| pad.s == b"NOTSET" || pad.s == b"VALID");
     (is_side_by_side && height.checked_mul(width)? >= WINDOW_MIN).then_some(())?;
     let bias = match rest {

@@ -63,6 +63,16 @@ impl<'a> Columns<'a> {
     }
 }
 
+/// The first of a block's elements that `out` has room for: a whole block in one instruction.
+#[inline(always)]
+pub(crate) fn store<T: Copy, const N: usize>(block: &[T; N], out: &mut [T]) {
+    if let Some(out) = out.first_chunk_mut::<N>() {
+        *out = *block;
+    } else {
+        out.copy_from_slice(&block[..out.len()]);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

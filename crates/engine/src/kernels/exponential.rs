@@ -4,6 +4,7 @@
     expect(unsafe_code, reason = "instruction sets that the processor was asked for")
 )]
 
+use super::rounding::ROUND;
 use super::{Isa, compiled_for};
 
 /// Sums and maxima are taken in so many lanes.
@@ -31,8 +32,9 @@ pub fn softmax(scores: &mut [f32]) {
     scores.iter_mut().for_each(|x| *x /= sum);
 }
 
+/// The sum of `term` of each value, in lanes.
 #[inline(always)]
-fn sum_by(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+pub(super) fn sum_by(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     let (chunks, rest) = values.as_chunks::<LANES>();
     let mut sums = [0.0; LANES];
     for chunk in chunks {
@@ -58,8 +60,6 @@ fn greatest(values: &[f32]) -> f32 {
 /// e^x of an `x` of at most zero, to a relative 4e-7; that of -87 for what is below. Without a branch or a call.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    /// Added to a number of less than 2^22, it leaves the nearest whole number in the low bits of the sum.
-    const ROUND: f32 = 12_582_912.0;
     /// The logarithm of 2 in two parts, the first exact in few bits.
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     let x = if x < -87.0 { -87.0 } else { x };

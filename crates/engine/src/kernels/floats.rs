@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 
 use super::aligned::Aligned;
 use super::avx512;
-use super::columns::Columns;
+use super::columns::{Columns, store};
 
 /// Columns that are packed together: what two registers have sums for.
 pub(crate) const PANEL: usize = 32;
@@ -119,12 +119,11 @@ pub(crate) fn multiply(
             let panel = weights.panel(start, first + column);
             let n = PANEL.min(out.n_columns() - column);
             let bias = &bias[first + column..][..n];
-            for (row, n_rows_group) in groups(n_rows) {
-                let share = Share { of: n_rows, first: row };
-                let rows = &rows[n_rows * start + row * len..][..n_rows_group * len];
-                let block = Block { rows, panel, share, row, column };
+            for (row, n_group) in groups(n_rows) {
+                let rows = &rows[n_rows * start + row * len..][..n_group * len];
+                let block = Block { rows, panel, n_rows, row, column };
                 // SAFETY: the processor has it.
-                unsafe { of_size(n_rows_group, &block, place, bias, &mut out) }
+                unsafe { of_size(n_group, &block, place, bias, &mut out) }
             }
         }
     }
@@ -138,18 +137,12 @@ struct Place {
     low: f32,
 }
 
-/// Which part of the work with a panel this is: it fetches as much of the next.
-#[derive(Clone, Copy)]
-struct Share {
-    of: usize,
-    first: usize,
-}
-
-/// A group of rows, `[depth][row]`, and a panel of weights, `[depth][PANEL]`.
+/// A group of rows, `[depth][row]`, of `n_rows` in all, and a panel of weights, `[depth][PANEL]`.
 struct Block<'a> {
     rows: &'a [f32],
     panel: &'a [f32],
-    share: Share,
+    n_rows: usize,
+    /// The group's first.
     row: usize,
     column: usize,
 }
@@ -176,16 +169,16 @@ fn block<const R: usize>(of: &Block<'_>, place: Place, bias: &[f32], out: &mut C
         copy(before, sums);
     }
     let ((rows, _), (panel, _)) = (of.rows.as_chunks::<R>(), of.panel.as_chunks::<PANEL>());
-    // The next panel follows this one.
-    let bytes = size_of_val(of.panel) * of.share.first / of.share.of;
+    // The next panel follows this one; each group asks for as much of it as it is of the rows.
+    let bytes = size_of_val(of.panel) * of.row / of.n_rows;
     let next = of.panel.as_ptr_range().end.cast::<i8>().wrapping_add(bytes);
-    add_products::<R>(rows, panel, next, size_of::<[f32; PANEL]>() * R / of.share.of, &mut sums);
+    add_products::<R>(rows, panel, next, size_of::<[f32; PANEL]>() * R / of.n_rows, &mut sums);
     for (r, sums) in sums.iter_mut().enumerate() {
         if place.ends {
             // Written so that what is no number stays none.
             sums.iter_mut().for_each(|sum| *sum = if *sum < place.low { place.low } else { *sum });
         }
-        store(sums, &mut out.of_row(of.row + r, of.column)[..bias.len()]);
+        store(sums, out.of_row(of.row + r, of.column));
     }
 }
 
@@ -194,14 +187,6 @@ fn copy(from: &[f32], to: &mut [f32; PANEL]) {
     match from.first_chunk::<PANEL>() {
         Some(from) => *to = *from,
         None => to[..from.len()].copy_from_slice(from),
-    }
-}
-
-#[inline(always)]
-fn store(from: &[f32; PANEL], to: &mut [f32]) {
-    match to.first_chunk_mut::<PANEL>() {
-        Some(to) => *to = *from,
-        None => to.copy_from_slice(&from[..to.len()]),
     }
 }
 

@@ -1,7 +1,7 @@
 //! From f32 to u8.
 
-/// Added to a value between 0 and 2^22, it leaves the nearest integer (ties to even) in the low bits of the sum.
-const ROUND: f32 = 12_582_912.0;
+/// Added to a value of less than 2^22, it leaves the nearest integer (ties to even) in the low bits of the sum.
+pub(super) const ROUND: f32 = 12_582_912.0;
 
 /// The nearest integer between `low` and 255, ties to even; `low` for what is not a number.
 #[inline(always)]

@@ -4,7 +4,7 @@
     expect(unsafe_code, reason = "instruction sets that the processor was asked for")
 )]
 
-use super::exponential::exp;
+use super::exponential::{exp, sum_by};
 use super::rounding::round;
 use super::{Isa, compiled_for};
 
@@ -18,42 +18,30 @@ pub(crate) const N_STEPS: f32 = 127.0;
 const LANES: usize = 16;
 
 /// A factor and an offset for each element of a normalized row, and what is added to its variance.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Normalization<'a> {
-    pub factors: &'a [f32],
-    pub offsets: &'a [f32],
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Normalization {
+    pub factors: Vec<f32>,
+    pub offsets: Vec<f32>,
     pub epsilon: f32,
 }
 
 /// Rows with a mean of 0 and a variance of 1, times the factors, plus the offsets.
-pub(crate) fn normalize(isa: Isa, rows: &[f32], by: &Normalization<'_>, out: &mut [f32]) {
-    compiled_for!(isa, all_normalized, rows: &[f32], by: &Normalization<'_>, out: &mut [f32]);
+pub(crate) fn normalize(isa: Isa, rows: &[f32], by: &Normalization, out: &mut [f32]) {
+    compiled_for!(isa, all_normalized, rows: &[f32], by: &Normalization, out: &mut [f32]);
 }
 
 #[inline(always)]
-fn all_normalized(rows: &[f32], by: &Normalization<'_>, out: &mut [f32]) {
+fn all_normalized(rows: &[f32], by: &Normalization, out: &mut [f32]) {
     let len = by.factors.len().max(1);
     for (row, out) in rows.chunks_exact(len).zip(out.chunks_exact_mut(len)) {
         let mean = sum_by(row, |x| x) / len as f32;
         let variance = sum_by(row, |x| (x - mean) * (x - mean)) / len as f32;
         let scale = (variance + by.epsilon).sqrt().recip();
-        let of_element = by.factors.iter().zip(by.offsets);
+        let of_element = by.factors.iter().zip(&by.offsets);
         for ((out, value), (factor, offset)) in out.iter_mut().zip(row).zip(of_element) {
             *out = (value - mean) * scale * factor + offset;
         }
     }
-}
-
-#[inline(always)]
-fn sum_by(row: &[f32], term: impl Fn(f32) -> f32) -> f32 {
-    let (chunks, rest) = row.as_chunks::<LANES>();
-    let mut sums = [0.0; LANES];
-    for chunk in chunks {
-        for lane in 0..LANES {
-            sums[lane] += term(chunk[lane]);
-        }
-    }
-    sums.into_iter().sum::<f32>() + rest.iter().map(|value| term(*value)).sum::<f32>()
 }
 
 /// `x * sigmoid(beta * x)` of each element.

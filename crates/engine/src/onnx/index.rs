@@ -98,6 +98,18 @@ impl<'g> Index<'g> {
         Some(value)
     }
 
+    /// What lies behind a `Transpose` of `name`, if there is one, and whether there is: of two axes, which can only have
+    /// been exchanged.
+    pub(crate) fn before_transpose<'n>(&self, name: &'n str) -> Option<(&'n str, bool)>
+    where
+        'g: 'n,
+    {
+        match self.maker(name, "Transpose") {
+            None => Some((name, false)),
+            Some((_, transpose)) => Some((transpose.input.first()?, true)),
+        }
+    }
+
     /// The number of axes of an input of the graph or a stored tensor.
     pub(crate) fn rank(&self, name: &str) -> Option<usize> {
         if let Some(stored) = self.tensor(name) {

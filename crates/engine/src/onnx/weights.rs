@@ -154,6 +154,14 @@ fn dequantize(
         .collect())
 }
 
+/// Whether every number of an attribute is `n`, also where there is no such attribute.
+pub(crate) fn is_all(node: &pb::NodeProto, name: &str, n: i64) -> bool {
+    node.attribute
+        .iter()
+        .filter(|attribute| attribute.name == name)
+        .all(|a| a.ints.iter().all(|found| *found == n))
+}
+
 pub(crate) fn attribute_int(node: &pb::NodeProto, name: &str) -> Option<i64> {
     node.attribute.iter().find(|attribute| attribute.name == name).map(|attribute| attribute.i)
 }

@@ -120,7 +120,7 @@ fn convolution(index: &Index<'_>, quantize: &pb::NodeProto) -> Option<Convolutio
     let [n_out, n_in, _, _] = weight.dims[..] else { return None };
     let group = usize::try_from(attribute_int(conv, "group").unwrap_or(1)).ok()?;
     let depthwise = group > 1;
-    ((group == 1 || (group == n_out && n_in == 1)) && undilated(conv)).then_some(())?;
+    ((group == 1 || (group == n_out && n_in == 1)) && onnx::is_all(conv, "dilations", 1)).then_some(())?;
     let bias = match conv.input.get(2).filter(|name| !name.is_empty()) {
         Some(name) => index.stored_floats(name).filter(|bias| bias.len() == n_out)?,
         None => vec![0.0; n_out],
@@ -178,10 +178,6 @@ fn sum_before<'g>(index: &Index<'g>, value: &str) -> Option<(&'g pb::NodeProto, 
     })
 }
 
-fn undilated(conv: &pb::NodeProto) -> bool {
-    conv.attribute.iter().filter(|a| a.name == "dilations").all(|a| a.ints.iter().all(|n| *n == 1))
-}
-
 /// The product of dequantized rows with stored weights that `node` (a `MatMul`) is, with a bias and ReLU after it if they
 /// are there: the name of its value, the node, the u8 rows that it reads.
 fn product(index: &Index<'_>, node: &pb::NodeProto) -> Option<(String, pb::NodeProto, String)> {
@@ -210,20 +206,16 @@ fn product(index: &Index<'_>, node: &pb::NodeProto) -> Option<(String, pb::NodeP
 fn row_product(index: &Index<'_>, node: &pb::NodeProto) -> Option<(String, pb::NodeProto)> {
     (node.op_type == "MatMul" && node.domain.is_empty()).then_some(())?;
     let [rows, weight] = &node.input[..] else { return None };
-    let transposed = index.maker(weight, "Transpose").map(|(_, transpose)| transpose);
-    let weight = match transposed {
-        None => index.weight(weight, 1)?,
-        // Two axes: they can only have been exchanged.
-        Some(transpose) => index.weight(transpose.input.first()?, 0)?,
-    };
+    let (weight, transposed) = index.before_transpose(weight)?;
+    let weight = index.weight(weight, usize::from(!transposed))?;
     let [a, b] = weight.dims[..] else { return None };
-    let (depth, n_columns) = if transposed.is_some() { (b, a) } else { (a, b) };
+    let (depth, n_columns) = if transposed { (b, a) } else { (a, b) };
     (!index.is_stored(rows) && stored_channels(depth) == depth).then_some(())?;
     let Tail { last, bias, low } = tail(index, node, n_columns);
     let output = last.output.first()?.clone();
     let scales = weight.scales.clone();
     let mut attributes = layer(weight, 0, scales, bias, low);
-    attributes.push(attribute("transposed", Attr::Int(transposed.is_some().into())));
+    attributes.push(attribute("transposed", Attr::Int(transposed.into())));
     let product = pb::NodeProto {
         op_type: MULTIPLY_ROWS.to_owned(),
         name: last.name.clone(),

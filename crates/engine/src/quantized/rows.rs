@@ -7,9 +7,8 @@ use std::cell::Cell;
 use rayon::ThreadPool;
 
 use super::filled;
-use super::sink::store;
 use crate::kernels::Isa;
-use crate::kernels::columns::Columns;
+use crate::kernels::columns::{Columns, store};
 use crate::kernels::product::{BLOCK, Packed, QUAD, Rows, Sink, multiply};
 use crate::kernels::rowwise::{ELEMENT_NS, ZERO, quantize_rows};
 use crate::share::{share_columns, share_rows};

@@ -1,6 +1,6 @@
 //! What becomes of the sums of a layer: u8 for the next layer, or f32.
 
-use crate::kernels::columns::Columns;
+use crate::kernels::columns::{Columns, store};
 use crate::kernels::product::{BLOCK, Sink};
 use crate::kernels::rounding::{at_least, round};
 
@@ -88,14 +88,4 @@ fn store_rounded(scaled: &[f32; BLOCK], low: f32, out: &mut [u8]) {
         rounded[i] = round(scaled[i], low);
     }
     store(&rounded, out);
-}
-
-/// The first of a block's columns that `out` has room for: a whole block in one instruction.
-#[inline(always)]
-pub(super) fn store<T: Copy>(block: &[T; BLOCK], out: &mut [T]) {
-    if let Some(out) = out.first_chunk_mut::<BLOCK>() {
-        *out = *block;
-    } else {
-        out.copy_from_slice(&block[..out.len()]);
-    }
 }

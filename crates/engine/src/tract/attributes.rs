@@ -5,6 +5,7 @@ use tract_onnx::tract_hir::internal::{TractResult, anyhow};
 use super::fused::Layer;
 use crate::floats::elementwise::Normalize;
 use crate::kernels::Isa;
+use crate::kernels::rowwise::Normalization;
 use crate::onnx::{attribute_int, pb, signed_bytes, tensor_dims};
 use crate::quantized::Quantization;
 use crate::quantized::convolution::{self, Convolution, Padding};
@@ -68,7 +69,8 @@ pub(super) fn attention(node: &pb::NodeProto) -> TractResult<Layer> {
 
 pub(super) fn normalization(node: &pb::NodeProto) -> TractResult<Normalize> {
     let (factors, offsets) = (floats(node, "factors")?, floats(node, "offsets")?);
-    Ok(Normalize { isa: Isa::best(), epsilon: float(node, "epsilon")?, factors, offsets })
+    let by = Normalization { factors, offsets, epsilon: float(node, "epsilon")? };
+    Ok(Normalize { isa: Isa::best(), by })
 }
 
 pub(super) fn beta(node: &pb::NodeProto) -> TractResult<f32> {
