@@ -20,6 +20,9 @@ device=${DEVICE:-flex}
 # Its graph with other weights: the last stage of the backbone is tuned, behind which the head is trained anew.
 [ -f runs/tuned/image_encoder.onnx ] || scripts/encoder.py --data "$data" --text runs/text \
     --base runs/encoder/image_encoder.onnx --out runs/tuned
+# A second backbone beside it: the embedding is the normed sum of both.
+[ -f runs/two/image_encoder.onnx ] || scripts/second_backbone.py --data "$data" --text runs/text \
+    --base runs/tuned/image_encoder.onnx --out runs/two
 
 decoder() {
     "$train" --device "$device" decoder --preset captiond --data "$data" --text runs/text "$@"
@@ -40,12 +43,15 @@ decoder --out runs/decoder --init runs/cooled --sources flickr30k flickr8k \
 # The same decoder answers questions, made from the same sentences by rules.
 decoder --out runs/answers --init runs/decoder --sources flickr30k flickr8k --noise-cosine 0.7 \
     --questions 6000 --steps 450 --lr 6e-4 --warmup-steps 20
+# Images lie nearer to their captions than the noise so far allows for.
+decoder --out runs/quiet --init runs/answers --sources flickr30k flickr8k --noise-cosine 0.8 \
+    --questions 6000 --steps 500 --lr 6e-4 --warmup-steps 20
 
 # The memory knows more of the world than the decoder's last sentences do. No step: this only embeds them.
 decoder --out runs/memory --init runs/cooled --sources flickr30k flickr8k coco --steps 0
 
 bundle() {
-    "$train" bundle --text runs/text --encoder runs/tuned --decoder runs/answers --memory-from runs/memory \
+    "$train" bundle --text runs/text --encoder runs/two --decoder runs/quiet --memory-from runs/memory \
         --fluency 0.4 "$@"
 }
 "$train" questions --data "$data" --split dev --n-per-kind 700 --out runs/questions.jsonl

@@ -19,13 +19,18 @@ use safetensors::tensor::{Dtype, TensorView};
 use self::lineage::Lineage;
 use crate::decoder::{INPUT_MOMENTS_FILE, RECIPE_FILE};
 use crate::embed::Moments;
-use crate::export::image::INPUT_SIDE;
-use crate::model::{DecoderConfig, GRID_SIDE};
+use crate::export::image::Geometry;
+use crate::model::DecoderConfig;
 use crate::recipe::{Adapter, Centre, MemoryUse, Recipe};
 use crate::text::MAX_TOKENS;
 use crate::tokenizer::SPECIALS;
 use crate::{encoder, graph, memory, tagging};
 
+/// What a script that made an image encoder says of it.
+const PROVENANCE_FILE: &str = "provenance.txt";
+/// Of one without that file, which comes from `captiond-train encoder`.
+const PROVENANCE: &str = "MobileNetEdgeTPU (frozen) and an attention-pooling head trained on Flickr8k, COCO and \
+                          Flickr30k photos toward all-MiniLM-L6-v2";
 const BRIDGE: &str = "bridge.safetensors";
 
 /// Longest caption in tokens.
@@ -158,18 +163,18 @@ impl From<AffinityArg> for Affinity {
 
 /// What `captiond-train confidence` says of the training photos: one in a hundred lies beyond each limit.
 const CONFIDENCE: ConfidenceSettings =
-    ConfidenceSettings { contrast_min: 24.0, roughness_min: 0.11, roughness_max: 1.3 };
+    ConfidenceSettings { contrast_min: 24.0, roughness_min: 0.095, roughness_max: 1.3 };
 
 /// The terms under which the data allow the weights to be used.
 const LICENSE: &str = "non-commercial research and education: trained on photos and captions of Flickr8k and \
-                       Flickr30k (Flickr terms, research use), captions of COCO (CC BY 4.0), and a backbone under \
+                       Flickr30k (Flickr terms, research use), captions of COCO (CC BY 4.0), and two backbones under \
                        Apache-2.0; see NOTICE";
 
-/// How a frame becomes the backbone's input.
-pub fn preprocess_settings() -> PreprocessSettings {
+/// How a frame becomes the input of an encoder of photos of `side` x `side` pixels.
+pub fn preprocess_settings(side: usize) -> PreprocessSettings {
     PreprocessSettings {
-        width: INPUT_SIDE,
-        height: INPUT_SIDE,
+        width: side,
+        height: side,
         resize: Resize::Squash,
         shortest: None,
         filter: Filter::Bicubic,
@@ -234,8 +239,9 @@ pub fn run(args: &BundleArgs) -> Result<()> {
     let lineage = Lineage::of(&args.decoder)?;
     fit::ensure_one_text(args)?;
     let files = files(args, &recipe)?;
+    let geometry = Geometry::of(&files[0].1)?;
     let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
-    bundle::write(&args.out, manifest(args, answers(args)?, &recipe, &config, &lineage), &files)?;
+    bundle::write(&args.out, manifest(args, geometry, answers(args)?, &recipe, &config, &lineage), &files)?;
     let total: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
     for (name, bytes) in &files {
         crate::report(&format!("{:>10} {name}", bytes.len()))?;
@@ -304,9 +310,16 @@ fn answers(args: &BundleArgs) -> Result<VqaSettings> {
     Ok(settings)
 }
 
+/// Where the image encoder in `dir` comes from.
+fn provenance(dir: &Path) -> String {
+    std::fs::read_to_string(dir.join(PROVENANCE_FILE))
+        .map_or_else(|_| PROVENANCE.to_owned(), |text| text.trim().to_owned())
+}
+
 /// Sizes and hashes are filled in when it is written.
 fn manifest(
     args: &BundleArgs,
+    geometry: Geometry,
     vqa: VqaSettings,
     recipe: &Recipe,
     config: &DecoderConfig,
@@ -320,12 +333,12 @@ fn manifest(
         name: args.name.clone(),
         version: args.version.clone(),
         license: LICENSE.to_owned(),
-        provenance: lineage.provenance(),
-        preprocess: preprocess_settings(),
+        provenance: lineage.provenance(&provenance(&args.encoder)),
+        preprocess: preprocess_settings(geometry.side),
         embedding: EmbeddingSettings {
             dim: config.embed_dim,
             logit_scale: 20.0,
-            patches: [GRID_SIDE, GRID_SIDE],
+            patches: [geometry.patches; 2],
         },
         tokenizer: tokenizer_settings(config.vocab_size),
         decoder: Some(decoder),

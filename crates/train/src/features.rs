@@ -15,7 +15,7 @@ use rand::Rng;
 use sha2::{Digest, Sha256};
 
 use crate::data::{halves, read_photo};
-use crate::export::image::backbone_grid;
+use crate::export::image::{INPUT_SIDE, backbone_grid};
 use crate::graph;
 use crate::model::{GRID_CHANNELS, GRID_SIDE};
 use crate::training::{Progress, step_rng};
@@ -154,7 +154,7 @@ fn view_of(image: &RgbImage, view: usize, image_idx: usize) -> RgbImage {
 
 /// One run of the backbone, as little-endian f16 bytes, cells row-major.
 fn grid(graph: &mut dyn Graph, pixels: &RgbImage) -> Result<Vec<u8>> {
-    let input = caption::preprocess(pixels, &crate::bundle::preprocess_settings());
+    let input = caption::preprocess(pixels, &crate::bundle::preprocess_settings(INPUT_SIDE));
     let outputs = graph.run(&[("image", input.view())])?;
     let channels_first = outputs[0].as_f32().context("the grid is not f32")?;
     let mut bytes = Vec::with_capacity(GRID_LEN * 2);

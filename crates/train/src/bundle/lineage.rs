@@ -43,8 +43,9 @@ impl Lineage {
         Ok(lineage)
     }
 
-    /// What the decoder saw, run after run, without the paths of the machine that it ran on.
-    pub(super) fn provenance(&self) -> String {
+    /// What `encoder` says of the image encoder, and what the decoder saw, run after run, without the paths of the machine
+    /// that it ran on.
+    pub(super) fn provenance(&self, encoder: &str) -> String {
         let runs = self
             .runs
             .iter()
@@ -84,8 +85,7 @@ impl Lineage {
             earlier.map(|text| text.rsplit("decoder: text only, ").next().unwrap_or_default().to_owned());
         let described: Vec<String> = earlier.into_iter().chain(runs).collect();
         format!(
-            "image encoder: MobileNetEdgeTPU (frozen) and an attention-pooling head trained on Flickr8k, COCO and \
-             Flickr30k photos toward all-MiniLM-L6-v2; text encoder: distilled from the same; decoder: text only, {}",
+            "image encoder: {encoder}; text encoder: distilled from all-MiniLM-L6-v2; decoder: text only, {}",
             described.join(", then ")
         )
     }

@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use caption::ImageEncoder;
+use caption::bundle::PreprocessSettings;
 use caption::tags::Tagger;
 use rand::Rng;
 use sha2::{Digest, Sha256};
 
 use super::DecoderArgs;
+use crate::bundle::preprocess_settings;
 use crate::data::{self, CorpusFilter, Pair, read_photo, tidy};
 use crate::embed::{self, Embeddings, TextTower};
+use crate::export::image::Geometry;
 use crate::graph;
 use crate::recipe::{Source, Target};
 use crate::tokenizer::{self, BOS, EOS};
@@ -213,7 +216,9 @@ fn embed_images(
 /// Sha256 over all that the embeddings depend on: the graphs, the preprocessing, every image and its place.
 fn key(dir: &Path, pairs: &[(usize, Pair)], graphs: &[Vec<u8>]) -> Result<[u8; 32]> {
     let mut hasher = Sha256::new();
-    hasher.update(serde_json::to_vec(&crate::bundle::preprocess_settings())?);
+    for onnx in graphs {
+        hasher.update(serde_json::to_vec(&settings_of(onnx)?)?);
+    }
     graphs.iter().for_each(|onnx| hasher.update(Sha256::digest(onnx)));
     for (idx, pair) in pairs {
         let path = dir.join("images").join(&pair.image);
@@ -224,12 +229,16 @@ fn key(dir: &Path, pairs: &[(usize, Pair)], graphs: &[Vec<u8>]) -> Result<[u8; 3
     Ok(hasher.finalize().into())
 }
 
+fn settings_of(onnx: &[u8]) -> Result<PreprocessSettings> {
+    Ok(preprocess_settings(Geometry::of(onnx)?.side))
+}
+
 fn compute(dir: &Path, pairs: &[(usize, Pair)], graphs: &[Vec<u8>]) -> Result<Embeddings> {
     let workers = Workers::new(|| {
         graphs
             .iter()
-            .map(|onnx| Ok(ImageEncoder::new(graph::load("image_encoder", onnx)?)))
-            .collect::<Result<Vec<ImageEncoder>>>()
+            .map(|onnx| Ok((ImageEncoder::new(graph::load("image_encoder", onnx)?), settings_of(onnx)?)))
+            .collect::<Result<Vec<(ImageEncoder, PreprocessSettings)>>>()
     })?;
     let mut progress = Progress::new("images", 0, pairs.len(), "images");
     let mut rows = Vec::with_capacity(pairs.len());
@@ -237,8 +246,8 @@ fn compute(dir: &Path, pairs: &[(usize, Pair)], graphs: &[Vec<u8>]) -> Result<Em
         rows.extend(workers.map(chunk, |encoders, (idx, pair)| {
             let photo = read_photo(&dir.join("images").join(&pair.image))?;
             let n_encoders = encoders.len();
-            let pixels = caption::preprocess(&photo, &crate::bundle::preprocess_settings());
-            Ok(encoders[idx % n_encoders].encode(&pixels)?.embedding)
+            let (encoder, settings) = &mut encoders[idx % n_encoders];
+            Ok(encoder.encode(&caption::preprocess(&photo, settings))?.embedding)
         })?);
         progress.count(rows.len(), chunk.len());
     }

@@ -1,7 +1,8 @@
 //! The image encoder as an ONNX graph: the frozen backbone followed by the trained head.
 
-use anyhow::{Context, Result};
-use engine::onnx::pb;
+use anyhow::{Context, Result, ensure};
+use engine::Port;
+use engine::onnx::{self, pb};
 use prost::Message;
 
 use pb::tensor_proto::DataType;
@@ -17,8 +18,47 @@ const BACKBONE_GRID: &str = "t71";
 /// Its own expansion to 1280 channels, from which the head's starts.
 const BACKBONE_EXPAND: [&str; 2] = ["w72", "b72"];
 
-/// Side of the encoder's input in pixels.
+/// Side of the backbone's input in pixels.
 pub const INPUT_SIDE: usize = 224;
+
+/// What an image encoder says of itself: it may have been made for larger photos than the backbone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Side of the square photo, in pixels.
+    pub side: usize,
+    /// Side of the square of patches.
+    pub patches: usize,
+}
+
+impl Geometry {
+    /// Reads the ports of the graph.
+    ///
+    /// # Errors
+    /// When `onnx` is no encoder of square photos with a square of patches.
+    pub fn of(onnx: &[u8]) -> Result<Geometry> {
+        let signature = onnx::signature_of(onnx)?;
+        let fixed = |ports: &[Port], name: &str, axis: usize| match ports
+            .iter()
+            .find(|port| port.name == name)?
+            .dims
+            .get(axis)?
+        {
+            engine::Dim::Fixed(n) => Some(*n),
+            engine::Dim::Symbol(_) => None,
+        };
+        let pixels = [2, 3].map(|axis| fixed(&signature.inputs, "pixels", axis));
+        let n_patches = fixed(&signature.outputs, "patches", 1);
+        let ([Some(side), Some(width)], Some(n_patches)) = (pixels, n_patches) else {
+            anyhow::bail!("the image encoder does not say how large `pixels` and `patches` are");
+        };
+        let patches = n_patches.isqrt();
+        ensure!(
+            side == width && patches * patches == n_patches,
+            "the image encoder has {side} x {width} pixels and {n_patches} patches: both must be squares"
+        );
+        Ok(Geometry { side, patches })
+    }
+}
 
 /// The frozen part of the backbone: `image` [1,3,224,224] to its last bottleneck [1,192,7,7].
 pub fn backbone_grid(onnx: &[u8]) -> Result<Vec<u8>> {

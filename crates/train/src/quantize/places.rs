@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use engine::onnx::pb;
 
 /// The names of the values that convolutions and products with stored weights read, and of those that end a convolution
-/// with what follows it: a sum, ReLU. With `sums`, also what goes into such a sum. In the order of the graph.
+/// with what follows it: a sum, ReLU, ReLU6. With `sums`, also what goes into such a sum. In the order of the graph.
 pub(super) fn find(graph: &pb::GraphProto, sums: bool) -> Vec<String> {
     let makers: HashMap<&str, &pb::NodeProto> = graph
         .node
@@ -54,7 +54,7 @@ pub(super) fn find(graph: &pb::GraphProto, sums: bool) -> Vec<String> {
                 }
                 last = sum;
             }
-            add(only_reader(last, "Relu").unwrap_or(last));
+            add(["Relu", "Clip"].iter().find_map(|op_type| only_reader(last, op_type)).unwrap_or(last));
         }
     }
     found
@@ -82,6 +82,15 @@ mod tests {
     #[test]
     fn layers_with_stored_weights_are_quantized_where_they_begin_and_end() {
         assert_eq!(find(&graph(), false), ["x", "r"]);
+    }
+
+    #[test]
+    fn a_convolution_ends_behind_its_relu6() {
+        let file = OnnxFile::new()
+            .stored_f32("w", &[4, 4, 1, 1], &[0.5; 16])
+            .node("Conv", &["x", "w"], &["c"], &[])
+            .node("Clip", &["c", "least", "most"], &["r"], &[]);
+        assert_eq!(find(&file.model().graph.unwrap(), false), ["x", "r"]);
     }
 
     #[test]

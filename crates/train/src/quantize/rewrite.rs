@@ -26,6 +26,11 @@ pub(super) fn rewrite(graph: &mut pb::GraphProto, ranges: &[Range]) -> Result<()
         }
     }
     for mut node in std::mem::take(&mut graph.node) {
+        let range = node.output.first().and_then(|name| ranges.get(name.as_str()));
+        if range.is_some_and(|range| is_relu_until(&node, range.high, &graph.initializer)) {
+            node.op_type = "Relu".to_owned();
+            node.input.truncate(1);
+        }
         for name in &mut node.input {
             if ranges.contains_key(name.as_str()) {
                 *name = dequantized(name);
@@ -40,6 +45,16 @@ pub(super) fn rewrite(graph: &mut pb::GraphProto, ranges: &[Range]) -> Result<()
     }
     graph.node = nodes;
     Ok(())
+}
+
+/// Whether a node is `Clip` from zero to `high` or more. Where it is read through u8 that ends at `high`, u8 saturates in
+/// its place, and ReLU is left of it, which engines fuse with the convolution before.
+fn is_relu_until(node: &pb::NodeProto, high: f32, stored: &[pb::TensorProto]) -> bool {
+    let bound = |at: usize| {
+        let name = node.input.get(at)?;
+        onnx::floats(stored.iter().find(|tensor| tensor.name == *name)?)?.first().copied()
+    };
+    node.op_type == "Clip" && bound(1) == Some(0.0) && bound(2).is_some_and(|most| most >= high)
 }
 
 fn dequantized(value: &str) -> String {
@@ -139,6 +154,20 @@ mod tests {
 
     use super::*;
     use crate::graph::load;
+
+    #[test]
+    fn relu6_is_relu_where_u8_saturates_at_six_or_before() {
+        let file = OnnxFile::new().stored_f32("zero", &[], &[0.0]).stored_f32("six", &[], &[6.0]).node(
+            "Clip",
+            &["x", "zero", "six"],
+            &["y"],
+            &[],
+        );
+        let clip = &file.model().graph.unwrap();
+        let is_relu = |high| is_relu_until(&clip.node[0], high, &clip.initializer);
+        assert!(is_relu(6.0) && is_relu(2.5));
+        assert!(!is_relu(6.5));
+    }
 
     #[test]
     fn what_is_read_through_u8_is_nearly_what_it_was() {
