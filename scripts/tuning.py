@@ -9,6 +9,7 @@ import time
 import numpy as np
 import onnxruntime as ort
 import torch
+import torch.nn as nn
 import torch.nn.functional as F
 from onnx import numpy_helper
 from PIL import Image, ImageEnhance
@@ -160,6 +161,57 @@ def retrieval(images, captions):
 # Training.
 
 
+class Head(nn.Module):
+    """From a pooled row to an embedding."""
+
+    def __init__(self, n_in, n_hidden, args):
+        super().__init__()
+        self.hidden, self.out = nn.Linear(n_in, n_hidden), nn.Linear(n_hidden, DIM)
+        for layer in (self.hidden, self.out):
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+            nn.init.zeros_(layer.bias)
+        self.register_buffer("shift", torch.zeros(n_in))
+        self.register_buffer("scale", torch.ones(n_in))
+        self.dropout_in, self.dropout = args.dropout_in, args.dropout
+
+    def project(self, pooled):
+        row = F.dropout((pooled - self.shift) * self.scale, self.dropout_in, self.training)
+        return F.normalize(self.out(F.dropout(F.relu(self.hidden(row)), self.dropout, self.training)), dim=1)
+
+
+class Tuned(Head):
+    """A head behind blocks that are trained with it: subclasses have `blocks`, `expand`, and `pooled`, from grids to rows."""
+
+    def __init__(self, n_in, n_hidden, args):
+        super().__init__(n_in, n_hidden, args)
+        self.path_drop, self.cell_drop = args.path_drop, args.cell_drop
+
+    def forward(self, x, frozen=False):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            pooled = self.pooled(x)
+        return self.project(pooled)
+
+
+def distance(images, texts, means, tau, mean_weight=1.0):
+    """Symmetric InfoNCE of images and one caption of each, and their distance to the mean of all its captions."""
+    scores, own = images @ texts.T / tau, torch.arange(len(images))
+    contrast = F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)
+    return contrast + mean_weight * (1 - (images * means).sum(1).mean())
+
+
+def descend(optimizer, loss):
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
+@torch.no_grad()
+def follow(average, net, keep):
+    """Moves the average of the weights toward those of `net`."""
+    for a, b in zip(average.parameters(), net.parameters()):
+        a.lerp_(b, 1 - keep)
+
+
 def groups(net, args):
     """The head at its own rate; the stage's layers the slower, the earlier."""
     head = [*net.hidden.parameters(), *net.out.parameters()]
@@ -196,15 +248,9 @@ def train(args, net, views, captions, dev_grids, dev_captions):
         x = torch.where((torch.rand(args.batch) < 0.5)[:, None, None, None], x.flip(2), x)
         net.train()
         images, (texts, means) = net(x, frozen), captions.draw(photos, rng)
-        scores, own = images @ texts.T / args.tau, torch.arange(args.batch)
-        loss = F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own) + 1 - (images * means).sum(1).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        keep = min(args.ema, (2 + step) / (11 + step))
-        with torch.no_grad():
-            for a, b in zip(average.parameters(), net.parameters()):
-                a.lerp_(b, 1 - keep)
+        loss = distance(images, texts, means, args.tau)
+        descend(optimizer, loss)
+        follow(average, net, min(args.ema, (2 + step) / (11 + step)))
         if step % 50 == 49:
             left = (time.time() - started) / (step + 1 - begin) * (args.head_steps + args.steps - step - 1)
             print(f"step {step + 1}: loss {loss:.3f}, {retrieval(embed(average, dev_grids), dev_captions)}, "
@@ -273,3 +319,12 @@ def put(known, name, rows, axis):
         known[f"{name}_f16"].CopyFrom(numpy_helper.from_array(rows.astype(np.float16), f"{name}_f16"))
     else:
         known[name].CopyFrom(numpy_helper.from_array(rows, name))
+
+
+def put_head(known, head):
+    """Another head for a graph; the standardisation of its input becomes part of the layer behind it."""
+    weight = head.hidden.weight * head.scale[None]
+    put(known, "hidden_weight", weight.T, 1)
+    put(known, "hidden_bias", head.hidden.bias - weight @ head.shift, 0)
+    put(known, "out_weight", head.out.weight.T, 1)
+    put(known, "out_bias", head.out.bias, 0)

@@ -161,7 +161,7 @@ impl From<AffinityArg> for Affinity {
     }
 }
 
-/// What `captiond-train confidence` says of the training photos: one in a hundred lies beyond each limit.
+/// Limits by `captiond-train confidence`: all spoiled frames lie beyond them, and some ordinary dev photos in a hundred.
 const CONFIDENCE: ConfidenceSettings =
     ConfidenceSettings { contrast_min: 24.0, roughness_min: 0.095, roughness_max: 1.3 };
 
@@ -236,12 +236,12 @@ pub fn captioner(
 pub fn run(args: &BundleArgs) -> Result<()> {
     let config: DecoderConfig = serde_json::from_slice(&read(&args.decoder, "config.json")?)?;
     let recipe = recipe(args)?;
-    let lineage = Lineage::of(&args.decoder)?;
+    let provenance = Lineage::of(&args.decoder)?.provenance(&provenance(&args.encoder)?);
     fit::ensure_one_text(args)?;
     let files = files(args, &recipe)?;
     let geometry = Geometry::of(&files[0].1)?;
     let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
-    bundle::write(&args.out, manifest(args, geometry, answers(args)?, &recipe, &config, &lineage), &files)?;
+    bundle::write(&args.out, manifest(args, geometry, answers(args)?, &recipe, &config, provenance), &files)?;
     let total: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
     for (name, bytes) in &files {
         crate::report(&format!("{:>10} {name}", bytes.len()))?;
@@ -311,9 +311,13 @@ fn answers(args: &BundleArgs) -> Result<VqaSettings> {
 }
 
 /// Where the image encoder in `dir` comes from.
-fn provenance(dir: &Path) -> String {
-    std::fs::read_to_string(dir.join(PROVENANCE_FILE))
-        .map_or_else(|_| PROVENANCE.to_owned(), |text| text.trim().to_owned())
+fn provenance(dir: &Path) -> Result<String> {
+    let path = dir.join(PROVENANCE_FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => Ok(PROVENANCE.to_owned()),
+        Err(why) => Err(why).with_context(|| format!("read {}", path.display())),
+    }
 }
 
 /// Sizes and hashes are filled in when it is written.
@@ -323,7 +327,7 @@ fn manifest(
     vqa: VqaSettings,
     recipe: &Recipe,
     config: &DecoderConfig,
-    lineage: &Lineage,
+    provenance: String,
 ) -> Manifest {
     let mut decoder = decoder_settings(config);
     decoder.beam_width = recipe.beam_width;
@@ -333,7 +337,7 @@ fn manifest(
         name: args.name.clone(),
         version: args.version.clone(),
         license: LICENSE.to_owned(),
-        provenance: lineage.provenance(&provenance(&args.encoder)),
+        provenance,
         preprocess: preprocess_settings(geometry.side),
         embedding: EmbeddingSettings {
             dim: config.embed_dim,

@@ -37,14 +37,10 @@ impl Geometry {
     /// When `onnx` is no encoder of square photos with a square of patches.
     pub fn of(onnx: &[u8]) -> Result<Geometry> {
         let signature = onnx::signature_of(onnx)?;
-        let fixed = |ports: &[Port], name: &str, axis: usize| match ports
-            .iter()
-            .find(|port| port.name == name)?
-            .dims
-            .get(axis)?
-        {
-            engine::Dim::Fixed(n) => Some(*n),
-            engine::Dim::Symbol(_) => None,
+        let fixed = |ports: &[Port], name: &str, axis: usize| {
+            let port = ports.iter().find(|port| port.name == name)?;
+            let engine::Dim::Fixed(n) = port.dims.get(axis)? else { return None };
+            Some(*n)
         };
         let pixels = [2, 3].map(|axis| fixed(&signature.inputs, "pixels", axis));
         let n_patches = fixed(&signature.outputs, "patches", 1);
