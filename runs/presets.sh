@@ -4,14 +4,17 @@
 #
 #   runs/presets.sh ../shared/data [SEED...]
 #
-# The text encoder and the image encoder are those of models/lite, or of the bundle in the folder LITE. About four minutes a row and seed on two cores.
+# The text encoder is that of models/lite, the image encoder one with the same frozen backbone for all rows, trained
+# here, so that those of the folds differ from it in the photos that they have seen and in nothing else.
+# About four minutes a row and seed on two cores. Each seed is a process's work: two can run side by side once the first
+# has made what all need, best with RAYON_NUM_THREADS=1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 data=${1:?usage: runs/presets.sh DATA [SEED...]}
 shift
 seeds=${*:-1 2 3}
 train=${CAPTIOND_TRAIN:-target/release/captiond-train}
-lite=${LITE:-models/lite}
+lite=models/lite
 
 [ -x "$train" ] || cargo build --release --bins
 
@@ -33,7 +36,7 @@ measure() {
     run=$1 name=$2 places=$3
     shift 3
     [ -e "runs/bundles/$name/measured" ] && return
-    "$train" bundle --text "$lite" --encoder "$lite" --decoder "runs/$run" --out "runs/bundles/$name" \
+    "$train" bundle --text "$lite" --encoder runs/fold-all --decoder "runs/$run" --out "runs/bundles/$name" \
         --name "${run%-*}" "$@"
     groups=() labels=() noise=
     for place in $places; do
@@ -63,38 +66,48 @@ text_only=(--exclude-pairs)
 [ -f runs/lm/decoder.onnx ] || decoder --out runs/lm "${text_only[@]}" --preset text --adapter linear --prefix-length 2 \
     --noise-cosine 0.33 1.0 --steps 1300 --lr 2e-3 --warmup-steps 100
 
-# Collages for syntic, and for the oracle three encoders, each of which has not seen a third of the photos.
-[ -f runs/synth/done ] || { "$train" synth --data "$data" --out runs/synth --n 6000 && touch runs/synth/done; }
-synthetic=(--pairs runs/synth --encoder "$lite" "${text_only[@]}")
-for fold in 0 1 2; do
+# The image encoder, and for the oracle three more, each of which has not seen a third of the photos.
+for fold in all 0 1 2; do
     mkdir -p "runs/fold-$fold"
+    part=()
     # The features are the same for all.
-    [ "$fold" = 0 ] || ln -f runs/fold-0/grids_*.f16 "runs/fold-$fold/"
+    [ "$fold" = all ] || { ln -f runs/fold-all/grids_*.f16 "runs/fold-$fold/" && part=(--folds 3 --fold "$fold"); }
     [ -f "runs/fold-$fold/image_encoder.onnx" ] || "$train" encoder --data "$data" --text "$lite" \
-        --out "runs/fold-$fold" --folds 3 --fold "$fold" --n-views 3 --steps 300 --batch 512 --d-hidden 2048 \
-        --dropout-in 0.3 --dropout 0.6
+        --out "runs/fold-$fold" "${part[@]}" --n-views 3 --steps 300 --batch 512 --d-hidden 2048 \
+        --dropout-in 0.3 --dropout 0.6 --mean-weight 3
 done
+# Collages for syntic.
+[ -f runs/synth/done ] || { "$train" synth --data "$data" --out runs/synth --n 6000 && touch runs/synth/done; }
+synthetic=(--pairs runs/synth --encoder runs/fold-all "${text_only[@]}")
 real=(--pairs "$data" --encoder runs/fold-0 runs/fold-1 runs/fold-2)
 
+# Of ten copies with noise that leaves a cosine of 0.3 the mean has 0.7, where capdec is best.
+spread=(--preset maccap --noise-cosine 0.3 "${text_only[@]}")
+# What captiond and oracle are shown half of the time is what the memory makes of it, as it is in half of the search.
+share=(--memory both --memory-share 0.5)
+
 for seed in $seeds; do
-    both "captiond-$seed" presets:captiond --preset captiond "${text_only[@]}"
-    # What the encoder's photos are called may be read where the oracle reads it too, beside them.
-    both "captiond_all-$seed" presets:captiond,_all_sentences --preset captiond
+    both "oracle-$seed" 'presets:oracle synthetic:oracle' --preset oracle "${share[@]}" "${real[@]}"
+    both "oracle_noise-$seed" presets:oracle_with_noise --preset oracle --noise-cosine 0.85 "${share[@]}" "${real[@]}"
     # The sentences of the oracle and no others: what is left between the two is what photos add.
-    both "captiond_pairs-$seed" presets:captiond,_the_sentences_of_oracle --preset captiond --sources pairs
-    both "oracle-$seed" 'presets:oracle synthetic:oracle' --preset oracle "${real[@]}"
+    both "captiond_pairs-$seed" "presets:captiond,_oracle's_sentences" --preset captiond --sources pairs
+    both "captiond_share-$seed" "presets:captiond_with_memory,_oracle's_sentences" --preset captiond \
+        --sources pairs "${share[@]}"
+    both "captiond-$seed" 'presets:captiond cross-domain:Flickr,_memory_of_Flickr' --preset captiond "${text_only[@]}"
     both "text-$seed" 'presets:text noise:1 synthetic:text' --preset text "${text_only[@]}"
     both "capdec-$seed" 'presets:capdec noise:0.45 synthetic:text_and_noise' --preset capdec "${text_only[@]}"
-    both "maccap-$seed" 'presets:maccap regions:ten_regions,_once rerank:4_noisy' --preset maccap "${text_only[@]}"
+    both "noise_0.7-$seed" 'noise:0.7 presets:capdec_at_0.7 rerank:0,_the_beam_alone' --preset capdec --noise-cosine 0.7 "${text_only[@]}"
+    # MacCap's choice behind CapDec's adapter.
+    measure "noise_0.7-$seed" "capdec_4-$seed" 'presets:capdec_at_0.7,_re-ranked rerank:4_noisy' \
+        --samples 4 --sample-cosine 0.8
+    both "noise_0.3-$seed" noise:0.3 --preset capdec --noise-cosine 0.3 "${text_only[@]}"
+    both "maccap-$seed" presets:maccap --preset maccap "${text_only[@]}"
+    recipe "maccap_0.3-$seed" "${spread[@]}"
+    measure "maccap_0.3-$seed" "maccap_0.3-$seed" 'presets:maccap_at_0.3 regions:ten_regions,_once' --sample-cosine 0.3
     both "syntic-$seed" 'presets:syntic synthetic:+_tags' --preset syntic "${synthetic[@]}"
-    both "noise_0.7-$seed" 'noise:0.7 presets:capdec_at_0.7' --preset capdec --noise-cosine 0.7 "${text_only[@]}"
-    both "maccap_0.7-$seed" presets:maccap_at_0.7 --preset maccap --noise-cosine 0.7 "${text_only[@]}"
+    cp "runs/syntic-$seed/pseudo.json" runs/results/pseudo.json
     both "decap-$seed" presets:decap --preset decap "${text_only[@]}"
     both "viecap-$seed" presets:viecap --preset viecap "${text_only[@]}"
-    both "noise_0.3-$seed" noise:0.3 --preset capdec --noise-cosine 0.3 "${text_only[@]}"
-    # Noise that lies where captions differ, as large as leaves them as ignorant as a photo.
-    both "capdec_captions-$seed" presets:capdec,_noise_of_captions --preset capdec --noise-from captions \
-        --noise-cosine 0.5 "${text_only[@]}"
 done
 
 for seed in $seeds; do
@@ -104,21 +117,23 @@ for seed in $seeds; do
     both "pseudo-$seed" synthetic:+_pseudo "${plain[@]}" "${synthetic[@]}"
     both "pseudo_memory-$seed" synthetic:+_memory --preset syntic --tags false "${synthetic[@]}"
 
-    # How a region's patches are weighted, and how many captions there are to choose among.
+    # How a region's patches are weighted, beside one region with the noise that the mean of ten has; and how many
+    # captions there are to choose among.
+    both "maccap_one-$seed" regions:one_region --preset maccap --regions 1 --noise-cosine 0.7 "${text_only[@]}"
     for affinity in twice patch; do
-        measure "maccap-$seed" "maccap_$affinity-$seed" "regions:ten_regions,_$affinity" --affinity "$affinity"
+        measure "maccap_0.3-$seed" "maccap_$affinity-$seed" "regions:ten_regions,_$affinity" --affinity "$affinity" \
+            --sample-cosine 0.3
     done
-    both "maccap_one-$seed" regions:one_region --preset maccap --regions 1 "${text_only[@]}"
-    measure "maccap-$seed" "maccap_beam-$seed" rerank:0,_the_beam_alone --samples 0 --noisy-only false
     for n in 1 8 16; do
-        measure "maccap-$seed" "maccap_$n-$seed" "rerank:${n}_noisy" --samples "$n"
+        measure "noise_0.7-$seed" "capdec_$n-$seed" "rerank:${n}_noisy" --samples "$n" --sample-cosine 0.8
     done
 
     # Sentences of one data set, photos of another.
     recipe "coco-$seed" --preset captiond --sources coco "${text_only[@]}"
-    measure "captiond-$seed" "flickr_flickr-$seed" 'cross-domain:Flickr,_memory_of_Flickr'
     measure "captiond-$seed" "flickr_coco-$seed" 'cross-domain:Flickr,_memory_of_COCO' --memory-from "runs/coco-$seed"
     measure "coco-$seed" "coco_coco-$seed" 'cross-domain:COCO,_memory_of_COCO'
     measure "coco-$seed" "coco_flickr-$seed" 'cross-domain:COCO,_memory_of_Flickr' --memory-from "runs/captiond-$seed"
 done
+# The encoder of all rows, whichever bundle it is in.
+"$train" gap --bundle "runs/bundles/maccap-${seeds%% *}" --data "$data" --views runs/views --out runs/results/gap-frozen.json
 "$train" report

@@ -65,6 +65,7 @@ bundle --answers runs/answers.toml --out runs/bundles/f32
 
 "$train" eval --bundle models/lite --data "$data" --views runs/views --gallery docs/gallery.md \
     --out runs/results/lite.json --group bundle --label models/lite
+"$train" gap --bundle models/lite --data "$data" --views runs/views --out runs/results/gap-lite.json
 "$train" confidence --bundle models/lite --data "$data" --out runs/results/lite-frames.json
 "$train" vqa --bundle models/lite --data "$data" --questions runs/questions.jsonl \
     --out runs/results/lite-questions.json

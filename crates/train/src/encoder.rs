@@ -68,6 +68,10 @@ pub struct EncoderArgs {
     /// Temperature of the contrast
     #[arg(long, default_value_t = 0.05)]
     pub tau: f64,
+    /// How much the distance to the mean of a photo's captions counts beside the contrast: more of it finds fewer
+    /// photos, and brings images nearer to where a decoder of text embeddings looks for them
+    #[arg(long, default_value_t = 1.0)]
+    pub mean_weight: f64,
     /// Leave every photo out whose index modulo this number is `--fold`: an encoder that never saw them
     #[arg(long, default_value_t = 1)]
     pub folds: usize,
@@ -198,7 +202,7 @@ pub fn run(args: &EncoderArgs, device: &Device) -> Result<()> {
         let batch = draw(args, &train, &usable, step, device);
         let embedding = model.forward(batch.grids);
         let loss = symmetric_contrast(embedding.clone(), batch.captions, args.tau)
-            + (embedding * batch.means).sum_dim(1).mean().neg().add_scalar(1.0);
+            + (embedding * batch.means).sum_dim(1).mean().neg().add_scalar(1.0).mul_scalar(args.mean_weight);
         let value = f64::from(loss.clone().into_scalar::<f32>());
         let lr = learning_rate(step, args.steps, args.warmup_steps, args.lr);
         model = optimizer.step(model, loss, lr);

@@ -11,6 +11,7 @@ mod encoder;
 mod eval;
 mod export;
 mod features;
+mod gap;
 mod graph;
 mod import;
 mod memory;
@@ -76,7 +77,9 @@ enum Command {
     Vqa(vqa::VqaArgs),
     /// Measure which frames a bundle calls doubtful
     Confidence(confidence::ConfidenceArgs),
-    /// Write the results page and its plots from what eval, vqa and confidence have saved
+    /// Measure what lies between a bundle's images and their captions
+    Gap(gap::GapArgs),
+    /// Write the results page and its plots from what eval, vqa, confidence and gap have saved
     Report(report::ReportArgs),
 }
 
@@ -102,6 +105,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Questions(args) => questions::run(args),
         Command::Vqa(args) => vqa::run(args),
         Command::Confidence(args) => confidence::run(args),
+        Command::Gap(args) => gap::run(args),
         Command::Report(args) => report::run(args),
     }
 }

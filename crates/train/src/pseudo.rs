@@ -10,7 +10,8 @@ use std::fmt;
 use anyhow::{Result, ensure};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
-use serde::Serialize;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::embed::{Embeddings, Moments};
 use crate::training::{Optimizer, OptimizerConfig, Progress, symmetric_contrast};
@@ -94,13 +95,15 @@ pub fn match_moments(images: &Embeddings, real: &Moments) -> Result<Embeddings> 
 }
 
 /// What became of the features.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     pub n: usize,
     /// Mean cosine with the caption's embedding before and after: near 1 afterwards, the images no longer matter.
     pub caption_cosine: [f64; 2],
     /// Mean cosine of a feature with where it started.
     pub kept_cosine: f64,
+    /// Share of the features, 0 to 1, to which no caption is nearer than their own, before and after.
+    pub found: [f64; 2],
 }
 
 impl Change {
@@ -123,17 +126,31 @@ impl Change {
                 mean(&|i| dot(after, i, texts, captions[i])),
             ],
             kept_cosine: mean(&|i| dot(before, i, after, i)),
+            found: [found(before, texts, captions), found(after, texts, captions)],
         }
     }
 }
 
+fn found(features: &Embeddings, texts: &Embeddings, captions: &[usize]) -> f64 {
+    let texts: Vec<Vec<f32>> = captions.iter().map(|text| texts.row(*text).collect()).collect();
+    let is_first = |i: &usize| {
+        let feature: Vec<f32> = features.row(*i).collect();
+        let cosine = |text: &Vec<f32>| std::iter::zip(&feature, text).map(|(a, b)| a * b).sum::<f32>();
+        let own = cosine(&texts[*i]);
+        texts.iter().all(|text| cosine(text) <= own)
+    };
+    let n = features.len();
+    (0..n).into_par_iter().filter(is_first).count() as f64 / n.max(1) as f64
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [before, after] = self.caption_cosine;
+        let Change { n, caption_cosine: [before, after], kept_cosine, found } = self;
+        let [found_before, found_after] = found.map(|share| 100.0 * share);
         write!(
             f,
-            "pseudo-features: {} features, cosine with their captions {before:.3} -> {after:.3}, with their start {:.3}",
-            self.n, self.kept_cosine
+            "pseudo-features: {n} features, cosine with their captions {before:.3} -> {after:.3}, with their start \
+             {kept_cosine:.3}; {found_before:.1} -> {found_after:.1} % are nearest to their own caption"
         )
     }
 }

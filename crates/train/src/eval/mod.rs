@@ -220,7 +220,8 @@ fn examples(pairs: &[Pair], captions: &[Caption]) -> Vec<Example> {
     pairs.iter().zip(captions).map(example).collect()
 }
 
-fn embeddings(models: &Workers<Models>, texts: &[String]) -> Result<Vec<Vec<f32>>> {
+/// Of sentences as they are told, unit rows.
+pub(crate) fn embeddings(models: &Workers<Models>, texts: &[String]) -> Result<Vec<Vec<f32>>> {
     let chunks: Vec<&[String]> = texts.chunks(TEXTS).collect();
     Ok(models.map(&chunks, |models, texts| Ok(models.encode_texts(texts)?))?.concat())
 }

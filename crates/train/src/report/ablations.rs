@@ -20,7 +20,10 @@ pub(super) fn rerank(results: &Results, _plots: &mut Plots) -> Result<Option<Str
 }
 
 pub(super) fn synthetic(results: &Results, _plots: &mut Plots) -> Result<Option<String>> {
-    body(results, "synthetic", "trained on", &LADDER)
+    let Some(table) = body(results, "synthetic", "trained on", &LADDER)? else { return Ok(None) };
+    // Whether the pseudo-features still are the images', or have become the captions themselves.
+    let changes = results.pseudo.iter().map(|change| format!("\n{change}.\n"));
+    Ok(Some(table + &changes.collect::<String>()))
 }
 
 pub(super) fn cross_domain(results: &Results, _plots: &mut Plots) -> Result<Option<String>> {

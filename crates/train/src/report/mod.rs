@@ -6,6 +6,7 @@
 
 mod ablations;
 mod captions;
+mod gap;
 mod noise;
 mod presets;
 mod questions;
@@ -18,12 +19,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::pseudo::Change;
 use crate::training::write_atomically;
-use saved::{Answers, Evaluation, Frames, Saved};
+use saved::{Answers, Evaluation, Frames, Gap, Saved};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct ReportArgs {
-    /// Folder with what `eval`, `vqa` and `confidence` wrote with --out
+    /// Folder with what `eval`, `vqa`, `confidence` and `gap` wrote with --out
     #[arg(long, default_value = "runs/results")]
     pub runs: PathBuf,
     #[arg(long, default_value = "docs/results.md")]
@@ -39,6 +41,8 @@ pub struct Results {
     evaluations: Vec<Evaluation>,
     answers: Vec<Answers>,
     frames: Vec<Frames>,
+    gaps: Vec<Gap>,
+    pseudo: Vec<Change>,
     /// Text for sections, by name.
     fragments: BTreeMap<String, String>,
 }
@@ -72,11 +76,12 @@ struct Section {
     body: fn(&Results, &mut Plots) -> Result<Option<String>>,
 }
 
-const SECTIONS: [Section; 12] = [
+const SECTIONS: [Section; 13] = [
     Section { name: "captions", text: include_str!("text/captions.md"), body: captions::captions },
     Section { name: "retrieval", text: include_str!("text/retrieval.md"), body: captions::retrieval },
     Section { name: "presets", text: include_str!("text/presets.md"), body: presets::presets },
     Section { name: "noise", text: include_str!("text/noise.md"), body: noise::noise },
+    Section { name: "gap", text: include_str!("text/gap.md"), body: gap::gap },
     Section { name: "regions", text: include_str!("text/regions.md"), body: ablations::regions },
     Section { name: "rerank", text: include_str!("text/rerank.md"), body: ablations::rerank },
     Section { name: "synthetic", text: include_str!("text/synthetic.md"), body: ablations::synthetic },
@@ -121,6 +126,8 @@ impl Results {
                 Saved::Evaluation(evaluation) => results.evaluations.push(*evaluation),
                 Saved::Answers(answers) => results.answers.push(answers),
                 Saved::Frames(frames) => results.frames.push(frames),
+                Saved::Gap(gap) => results.gaps.push(*gap),
+                Saved::Pseudo(change) => results.pseudo.push(change),
             }
         }
         for path in saved::files(dir, "md")? {

@@ -1,4 +1,5 @@
-//! What measurements leave behind: one JSON object a file, written by `eval`, `vqa` and `confidence` with `--out`.
+//! What measurements leave behind: one JSON object a file, written by `eval`, `vqa`, `confidence` and `gap` with `--out`,
+//! or a run's own `pseudo.json`.
 //!
 //! Scores alone. Captions, questions and photos stay where they are.
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::eval::Input;
+use crate::pseudo::Change;
 use crate::retrieval::Retrieval;
 use crate::training::write_atomically;
 
@@ -19,6 +21,8 @@ pub enum Saved {
     Evaluation(Box<Evaluation>),
     Answers(Answers),
     Frames(Frames),
+    Gap(Box<Gap>),
+    Pseudo(Change),
 }
 
 /// One bundle's captions of one list of photos.
@@ -138,6 +142,59 @@ pub struct FrameCount {
     pub n: usize,
 }
 
+/// What lies between a bundle's images and their captions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gap {
+    pub bundle: String,
+    pub n_photos: usize,
+    pub n_captions: usize,
+    pub difference: Difference,
+    /// The image's one embedding first.
+    pub nearness: Vec<Nearness>,
+    pub command: String,
+}
+
+/// Of images less captions, unit rows both.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Difference {
+    /// Mean cosine of a photo and its captions, and of two captions of one photo.
+    pub paired_cosine: f64,
+    pub sibling_cosine: f64,
+    /// Length of the images' mean, and of the captions'.
+    pub mean_image: f64,
+    pub mean_text: f64,
+    /// Length of the differences' mean, and root mean square of their lengths.
+    pub mean_norm: f64,
+    pub rms_norm: f64,
+    /// All coordinates of all differences as one sample; skewness and excess kurtosis of a Gaussian are 0.
+    pub pooled_mean: f64,
+    pub pooled_deviation: f64,
+    pub skewness: f64,
+    pub excess_kurtosis: f64,
+    /// Middle of a bin in standard deviations, and the density there.
+    pub histogram: Vec<[f64; 2]>,
+    /// A coordinate's deviation over images by that over captions: 5th, 50th and 95th percentile of the coordinates.
+    pub deviation_ratios: [f64; 3],
+    /// Over how many directions the variance of what spreads (participation ratio).
+    pub directions: Vec<(String, f64)>,
+}
+
+/// How near what stands for an image lies to its captions; cosines.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Nearness {
+    pub what: String,
+    /// Mean over rows, captions and photos, and the same with the captions of another photo.
+    pub own: f64,
+    pub other: f64,
+    /// Of the row that is nearest to each caption.
+    pub best_own: f64,
+    pub best_other: f64,
+    /// How much more `own - other` is than that of the image's one embedding, with its 95 % interval over photos.
+    pub nearer: Option<[f64; 3]>,
+    /// Recall at 1, 5 and 10 with the mean of the rows, in percent.
+    pub text_to_image: [f64; 3],
+}
+
 /// A score as it is kept: six decimals, so that rounding it once more for a table does no harm.
 pub fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
@@ -174,8 +231,12 @@ pub fn read(path: &Path) -> Result<Saved> {
             Saved::Answers(shares(serde_json::from_value(value)?)?)
         } else if value.get("frames").is_some() {
             Saved::Frames(serde_json::from_value(value)?)
+        } else if value.get("nearness").is_some() {
+            Saved::Gap(Box::new(serde_json::from_value(value)?))
+        } else if value.get("kept_cosine").is_some() {
+            Saved::Pseudo(serde_json::from_value(value)?)
         } else {
-            bail!("it has none of the keys cider_d_per_photo, kinds, frames")
+            bail!("it has none of the keys cider_d_per_photo, kinds, frames, nearness, kept_cosine")
         })
     };
     parse().with_context(|| format!("parse result {}", path.display()))

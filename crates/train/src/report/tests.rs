@@ -1,6 +1,6 @@
 //! Pages from invented results, and the page that is committed.
 
-use super::saved::{Bin, Floors, FrameCount, Kind, Place, Scores};
+use super::saved::{Bin, Difference, Floors, FrameCount, Gap, Kind, Nearness, Place, Scores};
 use super::*;
 use crate::eval::Input;
 use crate::retrieval::Retrieval;
@@ -104,6 +104,15 @@ fn presets_are_ordered_and_their_orders_judged() {
 }
 
 #[test]
+fn the_best_preset_is_held_against_the_better_of_two_oracles() {
+    let rows = [("oracle", 0.5), ("oracle with noise", 0.6), ("capdec", 0.3), ("syntic", 0.2)];
+    let report = page(&Results { evaluations: seeds("presets", &rows), ..Results::default() });
+    let text = section(&report, "Presets");
+    assert!(text.contains("capdec, reaches 0.500 ["), "{text}");
+    assert!(text.contains("of the best with them, oracle with noise"), "{text}");
+}
+
+#[test]
 fn the_optimum_of_the_noise_stands_beside_its_prediction() {
     let curve = |c: f64| 0.45 - 0.5 * (c - 0.5) * (c - 0.5);
     let labels = ["1", "0.8", "0.6", "0.5", "0.4", "0.2"];
@@ -195,6 +204,56 @@ fn answers_frames_and_fragments_stand_in_their_sections() {
     assert!(section(&report, "Frames that show nothing").contains("| black | 49 of 50 |"));
     assert!(section(&report, "Question set").contains("500 of each kind."));
     assert!(report.text.ends_with("## Of its own\n\nText.\n"));
+}
+
+#[test]
+fn the_gap_tells_its_mean_from_its_length_and_which_rows_lie_nearer() {
+    let nearness = |what: &str, nearer| Nearness {
+        what: what.to_owned(),
+        own: 0.5,
+        other: 0.1,
+        best_own: 0.6,
+        best_other: 0.2,
+        nearer,
+        text_to_image: [30.0, 60.0, 70.0],
+    };
+    let directions = [("image less caption", 60.0), ("Gaussian noise", 300.0)];
+    let difference = Difference {
+        paired_cosine: 0.5,
+        sibling_cosine: 0.6,
+        mean_image: 0.2,
+        mean_text: 0.3,
+        mean_norm: 0.1,
+        rms_norm: 1.0,
+        pooled_mean: 0.0,
+        pooled_deviation: 0.05,
+        skewness: 0.01,
+        excess_kurtosis: 0.2,
+        histogram: vec![[-1.0, 0.24], [0.0, 0.4], [1.0, 0.24]],
+        deviation_ratios: [0.8, 1.0, 1.2],
+        directions: directions.map(|(what, n)| (what.to_owned(), n)).to_vec(),
+    };
+    let gap = |nearer| Gap {
+        bundle: "lite@1".to_owned(),
+        n_photos: 1000,
+        n_captions: 4991,
+        difference: difference.clone(),
+        nearness: vec![nearness("the embedding", None), nearness("regions", Some(nearer))],
+        command: "captiond-train gap".to_owned(),
+    };
+    let shown = |nearer| {
+        let report = page(&Results { gaps: vec![gap(nearer)], ..Results::default() });
+        assert!(report.plots.contains_key("gap-lite.svg"));
+        section(&report, "What lies between images and captions").to_owned()
+    };
+    let farther = shown([-0.1, -0.12, -0.08]);
+    assert!(farther.contains("The mean is 1.0 % of the gap's squared length"), "{farther}");
+    assert!(
+        farther.contains("60 directions, Gaussian noise over 300, so that it is not isotropic"),
+        "{farther}"
+    );
+    assert!(farther.contains("None of them is nearer"), "{farther}");
+    assert!(shown([0.1, 0.02, 0.18]).contains("beyond what it is nearer to all: regions."));
 }
 
 #[test]
