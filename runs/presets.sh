@@ -119,7 +119,8 @@ for seed in $seeds; do
 
     # How a region's patches are weighted, beside one region with the noise that the mean of ten has; and how many
     # captions there are to choose among.
-    both "maccap_one-$seed" regions:one_region --preset maccap --regions 1 --noise-cosine 0.7 "${text_only[@]}"
+    recipe "maccap_one-$seed" --preset maccap --regions 1 --noise-cosine 0.7 "${text_only[@]}"
+    measure "maccap_one-$seed" "maccap_one-$seed" regions:one_region --sample-cosine 0.7
     for affinity in twice patch; do
         measure "maccap_0.3-$seed" "maccap_$affinity-$seed" "regions:ten_regions,_$affinity" --affinity "$affinity" \
             --sample-cosine 0.3
