@@ -158,10 +158,14 @@ pub fn centre(row: &mut [f32], mean: &[f32]) {
     caption::normalize(row);
 }
 
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    std::iter::zip(a, b).map(|(a, b)| a * b).sum()
+}
+
 /// Turns a unit row toward `direction`, of any length, until just this cosine with itself is left. A direction that
 /// leads nowhere else leaves it as it is.
 pub fn turn(row: &mut [f32], direction: &[f32], cosine: f32) {
-    let shared: f32 = row.iter().zip(direction).map(|(a, b)| a * b).sum();
+    let shared = dot(row, direction);
     let across: Vec<f32> = row.iter().zip(direction).map(|(a, b)| b - shared * a).collect();
     let norm = across.iter().map(|x| x * x).sum::<f32>().sqrt();
     if norm < 1e-6 {
@@ -237,7 +241,6 @@ mod tests {
     fn a_row_that_is_turned_keeps_its_length_and_the_cosine() {
         let start = [0.6, 0.0, 0.8, 0.0];
         let direction = [3.0, -2.0, 1.0, 5.0];
-        let dot = |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
         let mut turned = start;
         turn(&mut turned, &direction, 0.7);
         assert!((dot(&turned, &turned) - 1.0).abs() < 1e-6 && (dot(&turned, &start) - 0.7).abs() < 1e-6);

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use caption::{Bundle, ImageView};
 
-use crate::data::{self, Pair, tidy};
+use crate::data;
 use crate::report::saved::{self, Gap};
 use crate::views::views;
 use crate::workers::Workers;
@@ -76,14 +76,5 @@ fn embed(args: &GapArgs, bundle: &Bundle) -> Result<Paired> {
     let models = Workers::new(|| graph::models(bundle))?;
     let photos: Vec<PathBuf> = pairs.iter().map(|pair| pair.image.clone()).collect();
     let views = views(args.views.as_deref(), &models, bundle.manifest(), &args.data.join("images"), &photos)?;
-    let captions = |(photo, pair): (usize, &Pair)| -> Vec<(usize, String)> {
-        pair.captions.iter().map(|caption| (photo, tidy(caption))).collect()
-    };
-    let (owners, texts): (Vec<usize>, Vec<String>) = pairs.iter().enumerate().flat_map(captions).unzip();
-    let rows = eval::embeddings(&models, &texts)?;
-    Ok(Paired { views, texts: owners.into_iter().zip(rows).collect() })
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    std::iter::zip(a, b).map(|(a, b)| a * b).sum()
+    Ok(Paired { texts: eval::captions_of(&models, &pairs)?, views })
 }

@@ -13,7 +13,7 @@ use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::embed::{Embeddings, Moments};
+use crate::embed::{Embeddings, Moments, dot};
 use crate::training::{Optimizer, OptimizerConfig, Progress, symmetric_contrast};
 
 /// Pairs that are contrasted with one another.
@@ -135,9 +135,8 @@ fn found(features: &Embeddings, texts: &Embeddings, captions: &[usize]) -> f64 {
     let texts: Vec<Vec<f32>> = captions.iter().map(|text| texts.row(*text).collect()).collect();
     let is_first = |i: &usize| {
         let feature: Vec<f32> = features.row(*i).collect();
-        let cosine = |text: &Vec<f32>| std::iter::zip(&feature, text).map(|(a, b)| a * b).sum::<f32>();
-        let own = cosine(&texts[*i]);
-        texts.iter().all(|text| cosine(text) <= own)
+        let own = dot(&feature, &texts[*i]);
+        texts.iter().all(|text| dot(&feature, text) <= own)
     };
     let n = features.len();
     (0..n).into_par_iter().filter(is_first).count() as f64 / n.max(1) as f64

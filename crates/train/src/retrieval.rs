@@ -5,6 +5,7 @@ use std::fmt;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::embed::dot;
 use crate::report::saved::rounded;
 
 /// Shares in percent.
@@ -27,7 +28,6 @@ impl Retrieval {
     pub fn measure(images: &[f32], texts: &[(usize, &[f32])], dim: usize) -> Retrieval {
         let n_images = images.len() / dim;
         let image = |i: usize| &images[i * dim..(i + 1) * dim];
-        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
         let text_ranks: Vec<usize> = texts
             .par_iter()
             .map(|(own, text)| {

@@ -220,21 +220,24 @@ fn examples(pairs: &[Pair], captions: &[Caption]) -> Vec<Example> {
     pairs.iter().zip(captions).map(example).collect()
 }
 
-/// Of sentences as they are told, unit rows.
-pub(crate) fn embeddings(models: &Workers<Models>, texts: &[String]) -> Result<Vec<Vec<f32>>> {
+fn embeddings(models: &Workers<Models>, texts: &[String]) -> Result<Vec<Vec<f32>>> {
     let chunks: Vec<&[String]> = texts.chunks(TEXTS).collect();
     Ok(models.map(&chunks, |models, texts| Ok(models.encode_texts(texts)?))?.concat())
 }
 
-/// Retrieval with the bundle's own two encoders, every caption a query.
-fn retrieval(models: &Workers<Models>, dim: usize, photos: &Photos) -> Result<Retrieval> {
+/// Unit rows of all captions, each with the index of its photo, in the photos' order.
+pub(crate) fn captions_of(models: &Workers<Models>, pairs: &[Pair]) -> Result<Vec<(usize, Vec<f32>)>> {
     let captions = |(idx, pair): (usize, &Pair)| -> Vec<(usize, String)> {
         pair.captions.iter().map(|caption| (idx, tidy(caption))).collect()
     };
-    let (owners, texts): (Vec<usize>, Vec<String>) =
-        photos.pairs.iter().enumerate().flat_map(captions).unzip();
-    let rows = embeddings(models, &texts)?;
-    let texts: Vec<(usize, &[f32])> = owners.into_iter().zip(rows.iter().map(Vec::as_slice)).collect();
+    let (owners, texts): (Vec<usize>, Vec<String>) = pairs.iter().enumerate().flat_map(captions).unzip();
+    Ok(owners.into_iter().zip(embeddings(models, &texts)?).collect())
+}
+
+/// Retrieval with the bundle's own two encoders, every caption a query.
+fn retrieval(models: &Workers<Models>, dim: usize, photos: &Photos) -> Result<Retrieval> {
+    let rows = captions_of(models, &photos.pairs)?;
+    let texts: Vec<(usize, &[f32])> = rows.iter().map(|(owner, row)| (*owner, row.as_slice())).collect();
     let images: Vec<f32> = photos.views.iter().flat_map(|view| view.embedding.iter().copied()).collect();
     Ok(Retrieval::measure(&images, &texts, dim))
 }

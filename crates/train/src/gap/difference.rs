@@ -3,7 +3,8 @@
 use caption::normal;
 use rand::Rng;
 
-use super::{Paired, dot};
+use super::Paired;
+use crate::embed::dot;
 use crate::report::saved::{Difference, rounded};
 use crate::training::step_rng;
 

@@ -11,7 +11,8 @@ use metrics::{Bootstrap, Runs};
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
-use super::{Paired, dot};
+use super::Paired;
+use crate::embed::dot;
 use crate::report::saved::{Nearness, rounded};
 use crate::retrieval::Retrieval;
 use crate::training::step_rng;

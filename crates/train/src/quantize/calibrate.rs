@@ -9,6 +9,7 @@ use engine::onnx::{self, Attr, pb};
 use engine::{Graph, Port};
 
 use crate::data::read_photo;
+use crate::embed::dot;
 use crate::graph;
 use crate::training::Progress;
 use crate::workers::Workers;
@@ -96,8 +97,7 @@ pub(super) fn cosines(
             Ok(outputs[0].as_f32().context("the encoder gives no embedding")?.to_vec())
         })
     });
-    let dot = |(a, b): (&Vec<f32>, &Vec<f32>)| std::iter::zip(a, b).map(|(a, b)| a * b).sum();
-    Ok(std::iter::zip(&before?, &after?).map(dot).collect())
+    Ok(std::iter::zip(&before?, &after?).map(|(before, after)| dot(before, after)).collect())
 }
 
 /// What `take` makes of the graph's outputs for every photo.
