@@ -43,8 +43,7 @@ impl Tidy {
         Tidy { last: now }
     }
 
-    /// To be called about once a second. Once a minute it takes some milliseconds, in which a thread that allocates may
-    /// have to wait.
+    /// To be called about once a second. Once a minute it does [`give_back`].
     pub fn look(&mut self, now: Instant) {
         if now.saturating_duration_since(self.last) >= TIDY {
             self.last = now;
@@ -53,8 +52,9 @@ impl Tidy {
     }
 }
 
-/// Gives whole free pages of every heap back to the system, wherever in it they lie.
-fn give_back() {
+/// Gives whole free pages of every heap back to the system, wherever in it they lie. Takes some milliseconds, in which a
+/// thread that allocates may have to wait.
+pub fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: malloc_trim takes a number and may be called at any time on any thread.
     unsafe {

@@ -139,7 +139,7 @@ fn bundle(config: &Config) -> Finding {
             let ids: Vec<String> = configured
                 .bundles
                 .iter()
-                .map(|loaded| format!("{} in {}", loaded.bundle.id(), loaded.dir.display()))
+                .map(|loaded| format!("{} in {}", loaded.id, loaded.dir.display()))
                 .collect();
             Finding::ok(
                 "bundle",

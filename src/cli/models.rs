@@ -11,6 +11,7 @@ use engine::{Engine, EngineError, EngineOptions};
 use image::RgbImage;
 
 use super::{BundleArgs, Failure};
+use crate::allocator;
 use crate::config::{self, Config, EngineConfig, bundle_dir, default_threads, engine_library};
 use crate::daemon::Eyes;
 use crate::pipeline::Vision;
@@ -21,10 +22,11 @@ pub(super) struct Runtime {
     pub(super) options: EngineOptions,
 }
 
-/// A loaded bundle.
+/// What is left of a bundle once it is loaded.
 pub(super) struct Loaded {
     pub(super) models: Models,
-    pub(super) bundle: Bundle,
+    /// See [`Bundle::id`].
+    pub(super) id: String,
     pub(super) dir: std::path::PathBuf,
     pub(super) runtime: Arc<Runtime>,
     /// From opening the folder to the last graph being ready.
@@ -61,15 +63,19 @@ fn load_dir(dir: &Path, runtime: &Arc<Runtime>) -> anyhow::Result<Loaded> {
     let started = Instant::now();
     let bundle = Bundle::open(dir).context("open the bundle")?;
     let models = Models::load(&bundle, &*runtime.engine, &runtime.options).context("load the bundle")?;
+    let id = bundle.id().to_owned();
+    // Its bytes, and the copies on the way to packed weights, are as much again as what stays.
+    drop(bundle);
+    allocator::give_back();
     tracing::info!(
-        bundle = bundle.id(),
+        bundle = id,
         engine = runtime.engine.name(),
         device = %runtime.options.device,
         ms = started.elapsed().as_millis(),
         "bundle loaded"
     );
     let (dir, runtime) = (dir.to_owned(), Arc::clone(runtime));
-    Ok(Loaded { models, bundle, dir, runtime, took: started.elapsed() })
+    Ok(Loaded { models, id, dir, runtime, took: started.elapsed() })
 }
 
 /// The bundles of a configuration, each loaded once, and which of them is each camera's.
@@ -149,6 +155,6 @@ impl Loaded {
         let pixels = self.models.preprocess(&gray);
         let view = self.models.encode(&pixels).context("warm up the encoder")?;
         self.models.caption(&view).context("warm up the decoder")?;
-        Ok((Box::new(self.models), self.bundle.id().to_owned()))
+        Ok((Box::new(self.models), self.id))
     }
 }

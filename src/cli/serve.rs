@@ -62,7 +62,7 @@ fn summary(config: &Config, configured: &Configured) -> String {
         Some((username, _)) => format!(" as {username}"),
         None => String::new(),
     };
-    let bundle = |loaded: &Loaded| format!("bundle {} in {}", loaded.bundle.id(), loaded.dir.display());
+    let bundle = |loaded: &Loaded| format!("bundle {} in {}", loaded.id, loaded.dir.display());
     let mut lines: Vec<String> = configured.bundles.iter().map(bundle).collect();
     lines.extend([
         format!(

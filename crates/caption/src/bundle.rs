@@ -130,6 +130,9 @@ fn read_verified(dir: &Path, entry: &FileEntry<'_>) -> Result<Vec<u8>, BundleErr
         return Err(fail(format!("has {} bytes, the manifest says {size}", found.len())));
     }
     let mut bytes = Vec::new();
+    // Room for the file and for one byte more, by which a longer one is noticed; growing would take up to twice as much.
+    let room = usize::try_from(size + 1).map_err(|e| fail(e.to_string()))?;
+    bytes.try_reserve_exact(room).map_err(|e| fail(e.to_string()))?;
     File::open(&file)
         .and_then(|open| open.take(size + 1).read_to_end(&mut bytes))
         .map_err(|e| fail(e.to_string()))?;

@@ -1,5 +1,6 @@
 //! Single graphs, run on inputs that are made up: what one token costs, without the search around it.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -25,15 +26,16 @@ struct Case {
     n_past: usize,
 }
 
-/// Times every graph but the image encoder. Blocks.
+/// Times every graph but the image encoder of the bundle in `dir`. Blocks.
 ///
 /// # Errors
-/// When a graph cannot be loaded or fails.
+/// When the bundle cannot be read, or a graph not loaded, or it fails.
 pub(super) fn measure(
-    bundle: &Bundle,
+    dir: &Path,
     runtime: &Runtime,
     runs: u32,
 ) -> anyhow::Result<Vec<(&'static str, Vec<Duration>)>> {
+    let bundle = &Bundle::open(dir).context("open the bundle")?;
     let prefix = bundle.manifest().decoder.as_ref().map_or(0, |decoder| decoder.prefix_length);
     let case = |stage, role, n_lines, n_new, n_past| Case { stage, role, n_lines, n_new, n_past };
     let cases = [

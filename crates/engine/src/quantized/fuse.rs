@@ -76,10 +76,11 @@ impl Found {
         });
     }
 
-    fn nodes(&self, index: &Index<'_>, node: &pb::NodeProto) -> Vec<pb::NodeProto> {
+    /// What comes in the place of `node`. A replacement is given out once: it holds the layer's weights.
+    fn nodes(&mut self, index: &Index<'_>, node: &pb::NodeProto) -> Vec<pb::NodeProto> {
         let [output] = &node.output[..] else { return vec![node.clone()] };
-        if let Some(replacement) = self.replaced.get(output) {
-            return vec![replacement.clone()];
+        if let Some(replacement) = self.replaced.remove(output) {
+            return vec![replacement];
         }
         match node.op_type.as_str() {
             "QuantizeLinear" if self.pictures.contains_key(output) => {
