@@ -21,22 +21,45 @@ pub fn normalize(a: &mut [f32]) {
 /// Indices of the largest values, largest first; equal values in order of their indices.
 pub(crate) fn top(values: &[f32], n: usize) -> Vec<usize> {
     const CHUNK: usize = 64;
+    // In each of the n chunks with the greatest maxima is a value of at least the last of these: what is less is none of
+    // the n largest, nor is any value of a chunk whose maximum is less. Maxima are found in vector instructions.
+    let maxima: Vec<f32> = values.chunks(CHUNK).map(greatest).collect();
+    let least = match inserted(&maxima, 0..maxima.len(), n).last() {
+        Some(nth) if n < maxima.len() => maxima[*nth],
+        _ => f32::NEG_INFINITY,
+    };
+    let is_of_use = |chunk: &usize| maxima[*chunk] >= least;
+    let indices = (0..maxima.len())
+        .filter(is_of_use)
+        .flat_map(|chunk| chunk * CHUNK..values.len().min((chunk + 1) * CHUNK))
+        .filter(|idx| values[*idx] >= least);
+    inserted(values, indices, n)
+}
+
+/// In lanes, which become the elements of registers.
+fn greatest(values: &[f32]) -> f32 {
+    const LANES: usize = 8;
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for (most, x) in lanes.iter_mut().zip(chunk) {
+            *most = if *x > *most { *x } else { *most };
+        }
+    }
+    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// Those of `indices`, which ascend, with the largest values, in order.
+fn inserted(values: &[f32], indices: impl Iterator<Item = usize>, n: usize) -> Vec<usize> {
     let mut best: Vec<usize> = Vec::with_capacity(n + 1);
-    for (at, chunk) in values.chunks(CHUNK).enumerate() {
-        // Most chunks hold none: without an early end, that is seen in vector instructions.
-        if best.len() == n
-            && best.last().is_none_or(|worst| !chunk.iter().fold(false, |any, x| any | (*x > values[*worst])))
-        {
+    for idx in indices {
+        let value = values[idx];
+        if best.len() == n && best.last().is_none_or(|worst| values[*worst] >= value) {
             continue;
         }
-        for (idx, value) in chunk.iter().enumerate().map(|(idx, value)| (at * CHUNK + idx, value)) {
-            if best.len() == n && best.last().is_some_and(|worst| values[*worst] >= *value) {
-                continue;
-            }
-            let place = best.partition_point(|other| values[*other] >= *value);
-            best.insert(place, idx);
-            best.truncate(n);
-        }
+        let place = best.partition_point(|other| values[*other] >= value);
+        best.insert(place, idx);
+        best.truncate(n);
     }
     best
 }

@@ -8,8 +8,9 @@ mod product;
 use std::sync::Arc;
 
 use rayon::ThreadPool;
-use tract_core::internal::{DatumType, TVec, Tensor as TractTensor, TractResult};
+use tract_core::internal::{DatumType, EvalOp, TVec, Tensor as TractTensor, TractResult, tvec};
 use tract_core::model::{TypedModel, TypedRunnableModel, TypedSimpleState};
+use tract_core::ops::array::Gather;
 use tract_core::prelude::{Framework, IntoTValue, TValue};
 use tract_core::tract_linalg::multithread::{Executor, multithread_tract_scope};
 use tract_onnx::prelude::InferenceModelExt;
@@ -225,20 +226,15 @@ impl TractGraph {
 /// Some rows of a tensor that has them.
 fn taken(kept: &Kept, rows: &[usize]) -> Result<Kept, String> {
     let mut shape = kept.shape().to_vec();
-    let row_len: usize = shape[1..].iter().product();
     shape[0] = rows.len();
     let value = to_tract(Input::Kept(kept))?;
-    let tensor = || -> TractResult<TractTensor> {
-        let mut tensor = TractTensor::zero_dt(DatumType::F32, &shape)?;
-        let (from, mut out) = (value.try_as_plain_ram()?, tensor.try_as_plain_ram_mut()?);
-        let (from, out) = (from.as_slice::<f32>()?, out.as_slice_mut::<f32>()?);
-        for (row, out) in std::iter::zip(rows, out.chunks_exact_mut(row_len.max(1))) {
-            out.copy_from_slice(&from[row * row_len..][..row_len]);
-        }
-        Ok(tensor)
-    };
-    let tensor = tensor().map_err(|e| format!("{e:#}"))?;
-    Ok(Kept::of_engine(tensor.into_tvalue(), ElementType::F32, shape))
+    let rows: Vec<i64> = rows.iter().map(|row| *row as i64).collect();
+    // tract's own operator leaves out what a safe copy cannot: to fill the tensor with zeros before.
+    let gathered = TractTensor::from_shape(&[rows.len()], &rows)
+        .and_then(|rows| Gather::new(0).eval_out_of_plan(tvec!(value, rows.into_tvalue())));
+    let value = gathered.map_err(|e| format!("{e:#}"))?.and_then(|mut values| values.pop());
+    let value = value.ok_or("its rows cannot be taken outside a run")?;
+    Ok(Kept::of_engine(value, ElementType::F32, shape))
 }
 
 fn to_tract(input: Input<'_>) -> Result<TValue, String> {
