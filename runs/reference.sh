@@ -52,7 +52,7 @@ decoder --out runs/memory --init runs/cooled --sources flickr30k flickr8k coco -
 
 bundle() {
     "$train" bundle --text runs/text --encoder runs/two --decoder runs/quiet --memory-from runs/memory \
-        --fluency 0.4 "$@"
+        --fluency 0.3 --summed --agreement 0.8 "$@"
 }
 "$train" questions --data "$data" --split dev --n-per-kind 700 --out runs/questions.jsonl
 # Weights and temperatures of the answers are fitted on training photos; the bundle that ships has them.
