@@ -28,8 +28,6 @@ CUT = "t56"
 # Number of the first convolution, side of the depthwise filter, whether the block adds its input.
 BLOCKS = [(57, 5, True), (61, 5, True), (65, 5, True), (69, 3, False)]
 EXPAND = 72
-# What products are computed in: bf16 where the processor multiplies tiles of it, else it is slower than f32.
-FAST = torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
 
 
 def frozen(args):
@@ -51,7 +49,7 @@ class Pointwise(nn.Module):
         self.bias = nn.Parameter(weights[f"b{i}"].clone())
 
     def forward(self, x):
-        return F.linear(x.to(FAST), self.weight.to(FAST)).float() + self.bias
+        return F.linear(x, self.weight) + self.bias
 
 
 class Depthwise(nn.Module):
@@ -61,8 +59,10 @@ class Depthwise(nn.Module):
         self.bias, self.side = nn.Parameter(weights[f"b{i}"].clone()), side
 
     def forward(self, x):
-        x = F.conv2d(x.permute(0, 3, 1, 2), self.weight, self.bias, 1, self.side // 2, groups=x.shape[3])
-        return x.permute(0, 2, 3, 1)
+        # One channel at a time is faster in f32.
+        with torch.autocast("cpu", enabled=False):
+            x = x.float().permute(0, 3, 1, 2)
+            return F.conv2d(x, self.weight, self.bias, 1, self.side // 2, groups=x.shape[1]).permute(0, 2, 3, 1)
 
 
 class Block(nn.Module):

@@ -16,6 +16,8 @@ from PIL import Image, ImageEnhance
 from tokenizers import Tokenizer
 
 DIM, TOKENS_MAX = 384, 48
+# Whether products are computed in bf16: where the processor multiplies tiles of it, else it is slower than f32.
+FAST = torch.cpu._is_amx_tile_supported()
 
 
 # The command line.
@@ -129,7 +131,7 @@ class Captions:
         texts = [[tidy(caption) for caption in pair["captions"]] for pair in pairs]
         unique = sorted({text for group in texts for text in group})
         place = {text: i for i, text in enumerate(unique)}
-        self.rows = torch.from_numpy(embed_texts(folder, unique))
+        self.texts, self.rows = unique, torch.from_numpy(embed_texts(folder, unique))
         self.of = [[place[text] for text in group] for group in texts]
         self.means = torch.stack([F.normalize(self.rows[group].sum(0), dim=0) for group in self.of])
 
@@ -247,8 +249,9 @@ def train(args, net, views, captions, dev_grids, dev_captions):
         x = grid_of(np.stack([views[k][i] for k, i in zip(rng.integers(0, len(views), args.batch), photos)]))
         x = torch.where((torch.rand(args.batch) < 0.5)[:, None, None, None], x.flip(2), x)
         net.train()
-        images, (texts, means) = net(x, frozen), captions.draw(photos, rng)
-        loss = distance(images, texts, means, args.tau)
+        with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
+            images = net(x, frozen)
+        loss = distance(images.float(), *captions.draw(photos, rng), args.tau)
         descend(optimizer, loss)
         follow(average, net, min(args.ema, (2 + step) / (11 + step)))
         if step % 50 == 49:
