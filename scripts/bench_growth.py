@@ -159,7 +159,7 @@ Cameras that show another photo four times a second and want a caption of each, 
 
 Where there is more than one inference thread can do, newer frames overwrite older ones, and what is captioned is about as fresh as before: a frame waits for the captions before it, of the other cameras too.
 
-How wide the beam is, which is how many candidates each of the two searches gives, and how many tokens a caption may have at most:
+How wide the beam is, which is how many candidates each search gives, and how many tokens a caption may have at most:
 
 {table('beam', BEAMS, beams)}
 

@@ -46,6 +46,7 @@ TRIALS = {
     "both heads trained on their sum": {"joint": True},
     "likewise, all captions of a photo": {"joint": True, "loss": "mean"},
     "captions that are near count too": {"soft": 0.2},
+    "the last weights instead of their moving average": {"ema": 0.0},
 }
 
 
@@ -318,7 +319,7 @@ def learn(material, seed, parts, change):
             parts_unnamed = [unnamed(names, head, material, idx) for (_, names), head in zip(made, heads)]
             loss = loss + change["names"] * sum(parts_unnamed)
         descend(optimizer, loss)
-        follow(averages, heads, min(args.ema, (2 + step) / (11 + step)))
+        follow(averages, heads, min(change.get("ema", args.ema), (2 + step) / (11 + step)))
     return averages.eval()
 
 
