@@ -182,8 +182,8 @@ class Material:
         return torch.from_numpy(embed_texts(self.args.text, texts))
 
     def unpaired_targets(self):
-        """For each uncaptioned photo the five sentences that the bundle finds nearest, and what the bundle itself makes
-        of it, the mean of two views; from the heads that ship, so nothing of dev is in them."""
+        """For each uncaptioned photo what heads that were trained as it ships make of it, the mean of two views, and the
+        five sentences that are nearest to that."""
         heads = [*learn(self, 0, [0], {}), *learn(self, 0, [1], {})]
         with torch.no_grad():
             views = [embedded(heads, rows) for rows in self.get("unpaired_views")]
