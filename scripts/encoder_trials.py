@@ -13,7 +13,6 @@ OUT/features holds what the backbones make of the photos, OUT/trials.jsonl what 
 alone. About half an hour for the features, and a minute or two for each trial and seed.
 """
 import copy
-import gzip
 import json
 import math
 import re
@@ -25,7 +24,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 from onnx import helper, numpy_helper
 
-from tuning import FAST, Captions, Head, arguments, descend, embed_texts, features, follow, retrieval, tidy
+from jsonl import jsonl
+from tuning import (FAST, Head, Photos, arguments, descend, embed_texts, features, follow, grid_of, info_nce, rate_at,
+                    retrieval, tidy)
 
 SIDE, FIRST, HIDDENS, CLIP = 256, 1280, (2048, 1536), 512
 # Each trial changes one thing; the first changes none.
@@ -100,23 +101,18 @@ def pooled(graph, nodes, stored, rows):
 # Photos and their captions.
 
 
-def lines_of(path):
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
-
-
 def shortened(text, rng):
     words = text.split()
     kept = [word for word in words if rng.random() >= 0.25]
     return " ".join(kept or words)
 
 
-def named(data, pairs):
+def named(data, captions):
     """CLIP's embeddings of the names of classes that occur in the captions of 20 photos or more, unit rows
     (names, 512), and which photo's captions have which name, (photos, names)."""
     rows, seen = [], set()
-    spoken = [" " + " ".join(re.findall("[a-z]+", " ".join(pair["captions"]).lower())) + " " for pair in pairs]
+    told = [" ".join(captions.texts[i] for i in group).lower() for group in captions.of]
+    spoken = [" " + " ".join(re.findall("[a-z]+", text)) + " " for text in told]
     has = []
     for names in sorted((data / "clip-fragments").glob("*_names.txt")):
         stem = names.name.removesuffix("_names.txt")
@@ -139,15 +135,9 @@ class Material:
     """Everything that a trial may learn from, each part made when it is first asked for."""
 
     def __init__(self, args):
-        self.args = args
-        pairs = lines_of(args.data / "pairs.jsonl")
-        self.pairs = [pair for pair in pairs if pair["split"] == "train"]
-        self.dev = [pair for pair in pairs if pair["split"] == "dev" and pair["source"] == "flickr8k"]
+        self.args, self.photos = args, Photos(args)
+        self.captions, self.dev_captions = self.photos.captions, self.photos.dev_captions
         self.model, self.made = dequantized(onnx.load(args.base)), {}
-        self.captions, self.dev_captions = Captions(args.text, self.pairs), Captions(args.text, self.dev)
-
-    def rows(self, name, photos, k):
-        return torch.from_numpy(np.array(features(self.args, self.model, SIDE, name, photos, k), np.float32))
 
     def get(self, name):
         if name not in self.made:
@@ -155,17 +145,18 @@ class Material:
         return self.made[name]
 
     def train_views(self):
-        return [self.rows("train", [pair["image"] for pair in self.pairs], k) for k in range(self.args.views)]
+        return [grid_of(view) for view in self.photos.views(self.model, SIDE)]
 
     def dev_rows(self):
-        return self.rows("dev", [pair["image"] for pair in self.dev], 0)
+        return grid_of(self.photos.dev_view(self.model, SIDE))
 
     def unpaired_views(self):
-        photos = [line["image"] for line in lines_of(self.args.data / "unpaired.jsonl")]
-        return [self.rows("unpaired", photos, k) for k in range(min(2, self.args.views))]
+        photos = [line["image"] for line in jsonl(self.args.data / "unpaired.jsonl")]
+        views = range(min(2, self.args.views))
+        return [grid_of(features(self.args, self.model, SIDE, "unpaired", photos, k)) for k in views]
 
     def names(self):
-        return named(self.args.data, self.pairs)
+        return named(self.args.data, self.captions)
 
     def shortened(self):
         rng = np.random.default_rng(7)
@@ -177,13 +168,13 @@ class Material:
 
     def sentences(self):
         """Embeddings of the corpus's sentences of the data set that the uncaptioned photos are from."""
-        corpus = lines_of(self.args.data / "text/corpus.jsonl.gz")
+        corpus = jsonl(self.args.data / "text/corpus.jsonl.gz")
         texts = sorted({tidy(row["text"]) for row in corpus if row["source"] == "coco"})
         return torch.from_numpy(embed_texts(self.args.text, texts))
 
     def unpaired_targets(self):
-        """For each uncaptioned photo what heads that were trained as it ships make of it, the mean of two views, and the
-        five sentences that are nearest to that."""
+        """For each uncaptioned photo what heads that were trained as it ships make of it, the mean of two views, and
+        the five sentences that are nearest to that."""
         heads = [*learn(self, 0, [0], {}), *learn(self, 0, [1], {})]
         with torch.no_grad():
             views = [embedded(heads, rows) for rows in self.get("unpaired_views")]
@@ -204,8 +195,7 @@ class Naming(Head):
 
     def forward(self, pooled):
         """Unit embeddings, and unit rows in CLIP's space."""
-        row = F.dropout((pooled - self.shift) * self.scale, self.dropout_in, self.training)
-        hidden = F.dropout(F.relu(self.hidden(row)), self.dropout, self.training)
+        hidden = self.hidden_row(pooled)
         return F.normalize(self.out(hidden), dim=1), F.normalize(self.name(hidden), dim=1)
 
 
@@ -270,7 +260,7 @@ def contrast(images, texts, tau, change, pair_bias):
         eye = torch.eye(len(own), dtype=bool)
         rows, columns = rows.masked_fill(eye, 0), columns.masked_fill(eye, 0)
         return F.cross_entropy(scores + rows, own) + F.cross_entropy((scores + columns).T, own)
-    return F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)
+    return info_nce(scores)
 
 
 def batch_of(material, rng, change):
@@ -301,14 +291,13 @@ def learn(material, seed, parts, change):
     for part in parts:
         first = part_of(material.get("train_views")[0], part)
         heads.append(Naming(first.shape[1], HIDDENS[part], args))
-        heads[-1].shift.copy_(first.mean(0))
-        heads[-1].scale.copy_(1 / (first.std(0) + 1e-3))
+        heads[-1].standardise(first)
     averages = copy.deepcopy(heads)
     pair_bias = [nn.Parameter(torch.tensor(math.log(10.0))), nn.Parameter(torch.tensor(-10.0))]
     optimizer = torch.optim.AdamW([*heads.parameters(), *pair_bias], betas=(0.9, 0.98), weight_decay=args.weight_decay)
     for step in range(args.steps):
         for group in optimizer.param_groups:
-            group["lr"] = args.lr * 0.5 * (1 + math.cos(math.pi * step / args.steps)) * min(1, (step + 1) / 50)
+            group["lr"] = args.lr * rate_at(step, args.steps)
         rows, texts, means, idx = batch_of(material, rng, change)
         with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
             made = [head.train()(part_of(rows, part)) for part, head in zip(parts, heads)]
@@ -319,7 +308,7 @@ def learn(material, seed, parts, change):
             parts_unnamed = [unnamed(names, head, material, idx) for (_, names), head in zip(made, heads)]
             loss = loss + change["names"] * sum(parts_unnamed)
         descend(optimizer, loss)
-        follow(averages, heads, min(change.get("ema", args.ema), (2 + step) / (11 + step)))
+        follow(averages, heads, change.get("ema", args.ema), step)
     return averages.eval()
 
 
@@ -333,7 +322,7 @@ def unnamed(names, head, material, idx):
 def main():
     args = arguments(__doc__, steps=500, batch=512, views=3, mean_weight=3.0, seeds=2, only="")
     material, found = Material(args), args.out / "trials.jsonl"
-    done = {(line["trial"], line["seed"]) for line in lines_of(found)} if found.exists() else set()
+    done = {(line["trial"], line["seed"]) for line in jsonl(found)} if found.exists() else set()
     for seed in range(args.seed, args.seed + args.seeds):
         for trial, change in TRIALS.items():
             if (trial, seed) in done or args.only not in trial:

@@ -24,6 +24,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from jsonl import jsonl
+
 CARGO = ["cargo", *os.environ.get("CARGO_ARGS", "").split(), "run", "--release", "--quiet"]
 MODELS = [*clip_exports.VIT, clip_exports.SIGLIP, *clip_exports.OPEN_CLIP]
 # Photos and sentences; the large towers take seconds a photo.
@@ -176,7 +178,7 @@ def table(results: list) -> str:
 def measure(name: str, args, results: list) -> None:
     """Replaces the results of one model in `results` and in their file."""
     n_photos, n_sentences = SIZES.get(name, SIZE)
-    pairs = [json.loads(line) for line in open(args.data / "pairs.jsonl")]
+    pairs = jsonl(args.data / "pairs.jsonl")
     chosen = random.Random(1).sample(sorted(pairs, key=lambda pair: pair["source"] == "flickr8k")[:1700], n_photos)
     more = random.Random(2).sample(pairs, n_sentences - n_photos)
     sentences = [pair["captions"][0] for pair in chosen] + [pair["captions"][-1] for pair in more]

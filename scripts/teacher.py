@@ -13,10 +13,8 @@ Writes, for each split, NAME.txt (one sentence a line) and NAME.f16 (rows of 384
 float16, unit norm, in the same order). `train` holds no sentence of the dev split.
 """
 import argparse
-import gzip
 import hashlib
 import importlib.util
-import json
 import pathlib
 import sys
 import time
@@ -25,6 +23,8 @@ import numpy as np
 from safetensors.numpy import load_file
 from scipy.special import erf
 from tokenizers import Tokenizer
+
+from jsonl import jsonl
 
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 N_LAYER, N_HEAD, DIM, TOKENS_MAX, TOKENS_PER_BATCH = 6, 12, 384, 64, 4096
@@ -76,12 +76,6 @@ class MiniLm:
             x = self.norm(x + self.linear(h, f"{p}.output.dense"), f"{p}.output.LayerNorm")
         pooled = x.mean(1)
         return pooled / np.linalg.norm(pooled, axis=-1, keepdims=True)
-
-
-def jsonl(path):
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
 
 
 def sentences(data):

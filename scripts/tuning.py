@@ -1,7 +1,6 @@
 """What the scripts that tune an image encoder have in common: photos and captions, training, stored weights."""
 import argparse
 import copy
-import json
 import math
 import pathlib
 import time
@@ -14,6 +13,8 @@ import torch.nn.functional as F
 from onnx import numpy_helper
 from PIL import Image, ImageEnhance
 from tokenizers import Tokenizer
+
+from jsonl import jsonl
 
 DIM, TOKENS_MAX = 384, 48
 # Whether products are computed in bf16: where the processor multiplies tiles of it, else it is slower than f32.
@@ -176,9 +177,17 @@ class Head(nn.Module):
         self.register_buffer("scale", torch.ones(n_in))
         self.dropout_in, self.dropout = args.dropout_in, args.dropout
 
-    def project(self, pooled):
+    def standardise(self, rows):
+        """Gives what is like `rows` a mean of zero and a deviation of one."""
+        self.shift.copy_(rows.mean(0))
+        self.scale.copy_(1 / (rows.std(0) + 1e-3))
+
+    def hidden_row(self, pooled):
         row = F.dropout((pooled - self.shift) * self.scale, self.dropout_in, self.training)
-        return F.normalize(self.out(F.dropout(F.relu(self.hidden(row)), self.dropout, self.training)), dim=1)
+        return F.dropout(F.relu(self.hidden(row)), self.dropout, self.training)
+
+    def project(self, pooled):
+        return F.normalize(self.out(self.hidden_row(pooled)), dim=1)
 
 
 class Tuned(Head):
@@ -194,11 +203,15 @@ class Tuned(Head):
         return self.project(pooled)
 
 
+def info_nce(scores):
+    """Symmetric, of the scores of images (rows) and captions, those of one photo on the diagonal."""
+    own = torch.arange(len(scores))
+    return F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)
+
+
 def distance(images, texts, means, tau, mean_weight=1.0):
     """Symmetric InfoNCE of images and one caption of each, and their distance to the mean of all its captions."""
-    scores, own = images @ texts.T / tau, torch.arange(len(images))
-    contrast = F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)
-    return contrast + mean_weight * (1 - (images * means).sum(1).mean())
+    return info_nce(images @ texts.T / tau) + mean_weight * (1 - (images * means).sum(1).mean())
 
 
 def descend(optimizer, loss):
@@ -207,9 +220,15 @@ def descend(optimizer, loss):
     optimizer.step()
 
 
+def rate_at(step, steps):
+    """The share of the full rate: it rises over 50 steps and falls by a cosine."""
+    return 0.5 * (1 + math.cos(math.pi * step / steps)) * min(1, (step + 1) / 50)
+
+
 @torch.no_grad()
-def follow(average, net, keep):
-    """Moves the average of the weights toward those of `net`."""
+def follow(average, net, ema, step):
+    """Moves the average of the weights toward those of `net`: far at first, later by 1 - `ema`."""
+    keep = min(ema, (2 + step) / (11 + step))
     for a, b in zip(average.parameters(), net.parameters()):
         a.lerp_(b, 1 - keep)
 
@@ -242,7 +261,7 @@ def train(args, net, views, captions, dev_grids, dev_captions):
         rng = np.random.default_rng([args.seed, step])
         frozen = step < args.head_steps
         at, of = (step, 4 * args.steps) if frozen else (step - args.head_steps, args.steps)
-        rate = 0.5 * (1 + math.cos(math.pi * at / of)) * min(1, (at + 1) / 50)
+        rate = rate_at(at, of)
         for group in optimizer.param_groups:
             group["lr"] = 0.0 if frozen and group["stage"] else group["base"] * rate
         photos = np.sort(rng.choice(len(captions.of), args.batch, replace=False))
@@ -253,7 +272,7 @@ def train(args, net, views, captions, dev_grids, dev_captions):
             images = net(x, frozen)
         loss = distance(images.float(), *captions.draw(photos, rng), args.tau)
         descend(optimizer, loss)
-        follow(average, net, min(args.ema, (2 + step) / (11 + step)))
+        follow(average, net, args.ema, step)
         if step % 50 == 49:
             left = (time.time() - started) / (step + 1 - begin) * (args.head_steps + args.steps - step - 1)
             print(f"step {step + 1}: loss {loss:.3f}, {retrieval(embed(average, dev_grids), dev_captions)}, "
@@ -268,7 +287,7 @@ class Photos:
     """The photos of the training split and of Flickr8k's dev split, with their captions."""
 
     def __init__(self, args):
-        pairs = [json.loads(line) for line in open(args.data / "pairs.jsonl")]
+        pairs = jsonl(args.data / "pairs.jsonl")
         learnt = [pair for pair in pairs if pair["split"] == "train"][: args.photos]
         dev = [pair for pair in pairs if pair["split"] == "dev" and pair["source"] == "flickr8k"][: args.photos]
         self.args, self.captions, self.dev_captions = args, Captions(args.text, learnt), Captions(args.text, dev)
@@ -279,16 +298,18 @@ class Photos:
         name = f"{prefix}train{self.args.photos or ''}"
         return [features(self.args, model, side, name, self.learnt, k) for k in range(self.args.views)]
 
+    def dev_view(self, model, side):
+        """What `model` makes of the dev photos."""
+        return features(self.args, model, side, f"dev{self.args.photos or ''}", self.dev, 0)
+
     def learn(self, model, side, net):
         """Trains `net` on what `model` makes of the photos; returns the moving average."""
-        args, views = self.args, self.views(model, side)
-        dev_grids = features(args, model, side, f"dev{args.photos or ''}", self.dev, 0)
+        args, views, dev_grids = self.args, self.views(model, side), self.dev_view(model, side)
         net.eval()
         with torch.no_grad():
             seen = min(1000, len(self.learnt))
             pooled = torch.cat([net.pooled(grid_of(views[0][i : i + 50])) for i in range(0, seen, 50)])
-        net.shift.copy_(pooled.mean(0))
-        net.scale.copy_(1 / (pooled.std(0) + 1e-3))
+        net.standardise(pooled)
         return train(args, net, views, self.captions, dev_grids, self.dev_captions)
 
     def judge(self, path, side):

@@ -52,7 +52,7 @@ pub use quality::Quality;
 pub use regions::regions;
 pub use text::tidy;
 pub use tokenizer::Tokenizer;
-pub use vector::normalize;
+pub use vector::{dot, normalize};
 pub use vqa::{Answer, AnswerKind, Evidence, Question, Ranking, Reply, Verdict};
 
 /// What can fail once a bundle is loaded, split by what the caller can do.

@@ -1,8 +1,10 @@
 //! Small sums over slices of f32.
 
+use engine::greatest;
 pub(crate) use engine::{log_softmax, softmax};
 
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+/// The sum of the products of each two elements, of as many as both have.
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     std::iter::zip(a, b).map(|(a, b)| a * b).sum()
 }
 
@@ -34,19 +36,6 @@ pub(crate) fn top(values: &[f32], n: usize) -> Vec<usize> {
         .flat_map(|chunk| chunk * CHUNK..values.len().min((chunk + 1) * CHUNK))
         .filter(|idx| values[*idx] >= least);
     inserted(values, indices, n)
-}
-
-/// In lanes, which become the elements of registers.
-fn greatest(values: &[f32]) -> f32 {
-    const LANES: usize = 8;
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    for chunk in chunks {
-        for (most, x) in lanes.iter_mut().zip(chunk) {
-            *most = if *x > *most { *x } else { *most };
-        }
-    }
-    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
 /// Those of `indices`, which ascend, with the largest values, in order.

@@ -39,7 +39,7 @@ pub use device::{Device, DeviceChoice, ParseDeviceError};
 pub use error::EngineError;
 pub use kept::Kept;
 pub use kernels::bank::bank_products;
-pub use kernels::exponential::{log_softmax, softmax};
+pub use kernels::exponential::{greatest, log_softmax, softmax};
 pub use signature::{Dim, ElementType, ParsePortError, Port, Signature};
 pub use tensor::{Tensor, TensorData, TensorView};
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use caption::dot;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
@@ -156,10 +157,6 @@ impl Moments {
 pub fn centre(row: &mut [f32], mean: &[f32]) {
     row.iter_mut().zip(mean).for_each(|(x, mean)| *x -= mean);
     caption::normalize(row);
-}
-
-pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    std::iter::zip(a, b).map(|(a, b)| a * b).sum()
 }
 
 /// Turns a unit row toward `direction`, of any length, until just this cosine with itself is left. A direction that

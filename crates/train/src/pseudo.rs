@@ -10,10 +10,11 @@ use std::fmt;
 use anyhow::{Result, ensure};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
+use caption::dot;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::embed::{Embeddings, Moments, dot};
+use crate::embed::{Embeddings, Moments};
 use crate::training::{Optimizer, OptimizerConfig, Progress, symmetric_contrast};
 
 /// Pairs that are contrasted with one another.

@@ -5,8 +5,8 @@ use std::fmt;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::embed::dot;
 use crate::report::saved::rounded;
+use caption::dot;
 
 /// Shares in percent.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

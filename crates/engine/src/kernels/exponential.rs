@@ -45,8 +45,9 @@ pub(super) fn sum_by(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     sums.into_iter().sum::<f32>() + rest.iter().map(|value| term(*value)).sum::<f32>()
 }
 
+/// The largest value; negative infinity of nothing. Takes the instruction set of whoever calls it.
 #[inline(always)]
-fn greatest(values: &[f32]) -> f32 {
+pub fn greatest(values: &[f32]) -> f32 {
     let (chunks, rest) = values.as_chunks::<LANES>();
     let mut greatest = [f32::NEG_INFINITY; LANES];
     for chunk in chunks {

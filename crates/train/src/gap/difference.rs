@@ -1,10 +1,9 @@
 //! What an image's embedding less its caption's looks like, beside Gaussian noise of the same length.
 
-use caption::normal;
+use caption::{dot, normal};
 use rand::Rng;
 
 use super::Paired;
-use crate::embed::dot;
 use crate::report::saved::{Difference, rounded};
 use crate::training::step_rng;
 

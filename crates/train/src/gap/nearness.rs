@@ -6,13 +6,12 @@
 
 use anyhow::Result;
 use caption::bundle::{Affinity, RegionSettings};
-use caption::{ImageView, regions};
+use caption::{ImageView, dot, regions};
 use metrics::{Bootstrap, Runs};
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
 use super::Paired;
-use crate::embed::dot;
 use crate::report::saved::{Nearness, rounded};
 use crate::retrieval::Retrieval;
 use crate::training::step_rng;

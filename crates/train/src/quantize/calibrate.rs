@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use caption::bundle::PreprocessSettings;
-use caption::preprocess;
+use caption::{dot, preprocess};
 use engine::onnx::{self, Attr, pb};
 use engine::{Graph, Port};
 
 use crate::data::read_photo;
-use crate::embed::dot;
 use crate::graph;
 use crate::training::Progress;
 use crate::workers::Workers;
